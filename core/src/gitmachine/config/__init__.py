@@ -1,0 +1,1 @@
+"""Configuration by name: the model, its sources and their precedence, and how data becomes the model."""

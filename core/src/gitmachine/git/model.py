@@ -1,0 +1,190 @@
+"""The records of the git side: identity, options, credentials, changes, repositories found, refs of the remote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping  # noqa: TC003  # attrs and cattrs resolve annotations at run time
+from enum import StrEnum
+from typing import Literal
+
+import attrs
+
+from gitmachine.errors import ConfigError
+
+__all__ = [
+    "Change",
+    "Changes",
+    "CommitOutcome",
+    "FoundRepository",
+    "GitCredential",
+    "GitIdentity",
+    "GitOptions",
+    "Operation",
+    "RemoteState",
+    "Survey",
+]
+
+
+def _one_line(_owner: object, field: attrs.Attribute[str], value: str) -> None:
+    # Git strips or refuses these characters in an identity (ident.c: crud, '<', '>', newline).
+    if not value.strip() or any(c in value for c in "<>\n\0"):
+        raise ConfigError(f"invalid identity {field.name} {value!r}: one line, not empty, without '<' and '>'")
+
+
+@attrs.frozen
+class GitIdentity:
+    """Who the session's commits are by."""
+
+    name: str = attrs.field(default="GitMachine", validator=_one_line)
+    email: str = attrs.field(default="gitagent@machine", validator=_one_line)
+
+
+@attrs.frozen(kw_only=True)
+class GitOptions:
+    """How the repository travels and how git behaves.
+
+    Attributes:
+        transport: ``relay``: the host talks to the remote and the machine to the host; ``direct``: git in the machine
+            talks to the remote.
+        depth: history to bring in, in commits; None is all of it.
+        base: the branch or commit that a new session starts from; None is the remote's default branch.
+        filter: a partial clone's filter such as ``blob:none`` (direct only).
+        submodules: whether to check submodules out.
+        lfs: what to do with files of Git LFS: ``skip`` leaves pointers, ``error`` refuses, ``fetch`` brings them.
+        diverged: what a push does when the remote's branch has other commits: ``fail``, ``rebase``, or ``sibling``
+            (push to ``<session>-<short sha>``).
+        pull: what a pull does: ``ff`` only, ``rebase`` or ``merge``.
+        keep_ignored: globs of ignored files that are kept on the host at stop.
+    """
+
+    transport: Literal["relay", "direct"] = "relay"
+    depth: int | None = None
+    base: str | None = None
+    filter: str | None = None
+    submodules: bool = False
+    lfs: Literal["skip", "error", "fetch"] = "error"
+    diverged: Literal["fail", "rebase", "sibling"] = "fail"
+    pull: Literal["ff", "rebase", "merge"] = "ff"
+    keep_ignored: tuple[str, ...] = ()
+
+    def __attrs_post_init__(self) -> None:
+        problems = []
+        if self.filter is not None and self.transport != "direct":
+            problems.append(
+                'a partial clone is impossible through the relay @ git.filter: set git.transport = "direct"'
+            )
+        if self.depth is not None and self.depth < 1:
+            problems.append(f"expected a number of commits from 1 up, not {self.depth} @ git.depth")
+        choices = {
+            "transport": ("relay", "direct"),
+            "lfs": ("skip", "error", "fetch"),
+            "diverged": ("fail", "rebase", "sibling"),
+            "pull": ("ff", "rebase", "merge"),
+        }
+        problems += [
+            f"expected one of {', '.join(allowed)}, not {getattr(self, name)!r} @ git.{name}"
+            for name, allowed in choices.items()
+            if getattr(self, name) not in allowed
+        ]
+        if problems:
+            raise ConfigError(*problems)
+
+
+@attrs.frozen
+class GitCredential:
+    """A user name and a secret for one remote; the secret never shows in a repr."""
+
+    username: str
+    password: str = attrs.field(repr=False)
+
+
+class Operation(StrEnum):
+    """What a credential is asked for."""
+
+    READ = "read"
+    WRITE = "write"
+
+
+@attrs.frozen
+class Change:
+    """One changed path: ``status`` is a letter as `git diff --name-status` prints it (A, M, D, T)."""
+
+    status: str
+    path: str
+
+
+@attrs.frozen(kw_only=True)
+class Changes:
+    """Everything that differs from HEAD, untracked files included.
+
+    Attributes:
+        files: the changed paths.
+        nested: paths of untracked nested repositories; no commit takes them in.
+        in_progress: ``merge``, ``rebase``, ``cherry-pick``, ``revert``, ``bisect`` or None.
+    """
+
+    files: tuple[Change, ...] = ()
+    nested: tuple[str, ...] = ()
+    in_progress: str | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.files)
+
+
+@attrs.frozen(kw_only=True)
+class CommitOutcome:
+    """A commit that was made."""
+
+    sha: str
+    message: str
+    changes: Changes
+
+
+@attrs.frozen(kw_only=True)
+class FoundRepository:
+    """A repository inside the machine: the main one (path ""), a nested one, a submodule or a worktree."""
+
+    path: str
+    kind: Literal["main", "nested", "submodule"] = "main"
+
+
+@attrs.frozen(kw_only=True)
+class Survey:
+    """The machine's work at one instant, as compared before and after.
+
+    Attributes:
+        head: HEAD's commit, or None in an empty repository.
+        branch: the checked-out branch, or None when HEAD is detached.
+        tree: the tree that a commit of everything would have (tracked and untracked, ignored excluded).
+        refs: every ref of the main repository, stash entries and worktree HEADs included, by the name under which
+            they are collected.
+        repositories: the main repository first, then each nested repository and submodule.
+        nested_refs: for each nested repository, by its path, the same as `refs`.
+        ignored: how many ignored files there are (ignored directories count once).
+        in_progress: as in `Changes`.
+    """
+
+    head: str | None
+    branch: str | None
+    tree: str
+    refs: Mapping[str, str] = attrs.field(factory=dict)
+    repositories: tuple[FoundRepository, ...] = ()
+    nested_refs: Mapping[str, Mapping[str, str]] = attrs.field(factory=dict)
+    ignored: int = 0
+    in_progress: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class RemoteState:
+    """What the remote has, as it just answered.
+
+    Attributes:
+        default_branch: the branch its HEAD names, or None when it has no commits or HEAD dangles.
+        refs: full ref names to object ids (``refs/heads/…``, ``refs/tags/…``).
+    """
+
+    default_branch: str | None
+    refs: Mapping[str, str]
+
+    def branch(self, name: str) -> str | None:
+        """Return the commit of a branch, or None."""
+        return self.refs.get(f"refs/heads/{name}")

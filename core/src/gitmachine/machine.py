@@ -1,0 +1,167 @@
+"""The machine contract: what a provider implements."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from enum import Enum, StrEnum
+from typing import ClassVar, Literal
+
+import attrs
+
+from gitmachine.errors import UnsupportedOperation
+from gitmachine.execution import ExecRequest, ExecResult, Process, run_process
+
+__all__ = ["DEFAULT_MAX_READ_BYTES", "Capability", "Host", "Machine", "MachineState"]
+
+DEFAULT_MAX_READ_BYTES = 100 * 1024 * 1024
+"""The largest file `read_file` returns unless told otherwise."""
+
+
+class MachineState(StrEnum):
+    """Where a machine is in its life."""
+
+    IDLE = "idle"
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+
+
+class Capability(Enum):
+    """What a machine can do beyond running commands and moving files.
+
+    A declared capability works; an undeclared one raises `UnsupportedOperation`.
+    """
+
+    SPAWN = "spawn"
+    """`spawn` gives a live process."""
+    STDIN_EOF = "stdin_eof"
+    """The input of a live process can be ended while its output goes on."""
+    PAUSE = "pause"
+    """`pause` freezes every process and `resume` continues it."""
+    USER = "user"
+    """`ExecRequest.user` is honoured."""
+    PTY = "pty"
+    """Terminals."""
+    PORTS = "ports"
+    """`get_host` makes a port of the machine reachable."""
+    SNAPSHOT = "snapshot"
+    """The machine's disk can be saved as an image."""
+    FORK = "fork"
+    """New machines can be made from a snapshot."""
+    QUIESCE = "quiesce"
+    """`terminate_processes` ends everything that commands left behind."""
+
+
+class Host(str):
+    """The address of a machine's port as ``host:port``; `url` is the same as a URL."""
+
+    __slots__ = ()
+
+    @property
+    def url(self) -> str:
+        """The address with a scheme."""
+        return f"http://{self}"
+
+
+class Machine(ABC):
+    """An isolated place where commands run; the one class a provider writes.
+
+    Everything is asynchronous, on plain asyncio. A non-zero exit code is a result; a fault of the machine is a
+    `MachineError`. GitMachine guards states, locks and deadlines around any machine, so an implementation may assume
+    that it is called in a fitting state: `start` when idle or stopped, `pause` when running, `resume` when paused.
+
+    An implementation overrides `execute`, or `spawn` (and declares `Capability.SPAWN`); `execute` then comes for free.
+    """
+
+    provider: ClassVar[str] = "custom"
+    """The provider's name, for messages and records."""
+    capabilities: frozenset[Capability] = frozenset()
+    """What this machine can do; the conformance kit checks it both ways."""
+    bulk_in: Literal["stream", "files"] = "stream"
+    """How large input gets in cheaply: by a process's input, or by `write_file` (a round trip for each chunk)."""
+    workdir: str = "/home/user"
+    """The directory that relative paths and commands without `cwd` start from; absolute, known once started."""
+
+    @property
+    @abstractmethod
+    def id(self) -> str | None:
+        """The provider's id of this machine; None before start and after stop."""
+
+    @property
+    @abstractmethod
+    def state(self) -> MachineState:
+        """The state as this object knows it; asks nobody."""
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Make the machine and leave it running. What a failed start made is removed again.
+
+        Raises:
+            MachineStartError: with what was wrong and what to do.
+        """
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """End every process and remove the machine; works from running and from paused."""
+
+    async def pause(self) -> None:
+        """Freeze every process of the machine."""
+        raise self.unsupported("pause", Capability.PAUSE)
+
+    async def resume(self) -> None:
+        """Continue what `pause` froze (and nothing that was already stopped before)."""
+        raise self.unsupported("resume", Capability.PAUSE)
+
+    async def execute(self, request: ExecRequest) -> ExecResult:
+        """Run a command to its end.
+
+        The default drives `spawn`. A missing executable is exit code 127, a result; a missing working directory is
+        an error and nothing runs.
+
+        Raises:
+            CommandTimeoutError: the whole process tree was killed; the partial result is attached.
+            MachineLostError: the machine is gone; the command may or may not have finished.
+            MachineFileNotFoundError: the working directory does not exist.
+        """
+        live = attrs.evolve(request, open_stdin=True) if request.stdin is not None else request
+        return await run_process(await self.spawn(live), live)
+
+    async def spawn(self, request: ExecRequest) -> Process:
+        """Start a command and return the live process.
+
+        Looks at argv or shell, cwd, env, user, open_stdin and, if it can enforce it, timeout; never at `stdin` or the
+        callbacks. Without `open_stdin` the input is empty.
+        """
+        raise self.unsupported("spawn", Capability.SPAWN)
+
+    @abstractmethod
+    async def read_file(self, path: str, *, max_bytes: int = DEFAULT_MAX_READ_BYTES) -> bytes:
+        """Return a file's exact bytes; a larger file than `max_bytes` is a `MachineFileError` (EFBIG)."""
+
+    @abstractmethod
+    async def write_file(self, path: str, data: bytes | str) -> None:
+        """Replace a file atomically; makes missing parents, keeps the mode of an existing file."""
+
+    @abstractmethod
+    async def list_files(self, path: str = ".") -> list[str]:
+        """Return the sorted names in a directory, without ``.`` and ``..``."""
+
+    async def get_host(self, port: int) -> Host:
+        """Return where a port of the machine can be reached."""
+        raise self.unsupported(f"get_host({port})", Capability.PORTS)
+
+    async def terminate_processes(self) -> None:
+        """Kill every process in the machine that commands left behind; the machine stays usable."""
+        raise self.unsupported("terminate_processes", Capability.QUIESCE)
+
+    async def close(self) -> None:  # noqa: B027  # most machines hold nothing
+        """Let go of the machine and leave it as it is; the object is not used afterwards."""
+
+    def unsupported(self, operation: str, capability: Capability) -> UnsupportedOperation:
+        """Return the error for an operation whose capability this machine does not declare."""
+        return UnsupportedOperation(
+            f"{self.provider} machines cannot {operation}: the capability {capability.value!r} is not declared",
+            machine_id=self.id,
+            provider=self.provider,
+            operation=operation,
+        )

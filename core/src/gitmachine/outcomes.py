@@ -1,0 +1,176 @@
+"""What operations report: receipts, kept work, rescues, the command log. Plain frozen records."""
+
+from __future__ import annotations
+
+from datetime import datetime  # attrs and cattrs resolve annotations at run time
+from enum import StrEnum
+from typing import Any
+
+import attrs
+
+from gitmachine.execution import ExecResult  # noqa: TC001  # attrs and cattrs resolve annotations at run time
+
+__all__ = ["Checkpoint", "Kept", "KeptKind", "LogEntry", "PushResult", "PushStatus", "Receipt", "Rescue", "Withheld"]
+
+
+class KeptKind(StrEnum):
+    """What kind of work a `Kept` entry is."""
+
+    BRANCH = "branch"
+    TAG = "tag"
+    STASH = "stash"
+    WORKTREE = "worktree"
+    NESTED = "nested"
+    SUBMODULE = "submodule"
+    CHANGES = "changes"
+    DETACHED = "detached"
+    OTHER = "other"
+
+
+@attrs.frozen(kw_only=True)
+class Kept:
+    """Work that is safe on this host but not on the remote's session branch.
+
+    Attributes:
+        kind: what it is.
+        name: the ref, or the path for nested repositories and submodules.
+        sha: the commit, in the host's session repository.
+        ref: the ref of the session repository that holds it.
+        commits: how many commits the remote lacks.
+        path: the repository's or worktree's path, relative to the main repository ("" for itself).
+    """
+
+    kind: KeptKind
+    name: str
+    sha: str
+    ref: str = ""
+    commits: int = 0
+    path: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Withheld:
+    """A change left out of a commit by a guard, with the reason; it is kept on the host."""
+
+    path: str
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
+class Rescue:
+    """Where work that could not be published is safe.
+
+    Attributes:
+        repository: the session repository on this host.
+        bundle: a git bundle proven to clone, or None when there was nothing to bundle.
+        sha: the session branch's commit in it.
+        branch: the session branch.
+        reason: why it could not be published.
+        machine_kept: True when the machine still runs or is paused.
+        time: when it was made (UTC).
+    """
+
+    repository: str
+    bundle: str | None
+    sha: str | None
+    branch: str
+    reason: str
+    machine_kept: bool
+    time: datetime
+
+
+class PushStatus(StrEnum):
+    """The outcome of a verified push."""
+
+    PUSHED = "pushed"
+    UP_TO_DATE = "up_to_date"
+
+
+@attrs.frozen(kw_only=True)
+class PushResult:
+    """What a push did, verified by asking the remote afterwards.
+
+    Attributes:
+        status: ``pushed`` or ``up_to_date``.
+        branch: the remote branch that now has the work (a sibling when the policy made one).
+        local_sha: our commit.
+        remote_sha: what the remote answered; equal to `local_sha`.
+        commits: how many commits were new to the remote.
+    """
+
+    status: PushStatus
+    branch: str
+    local_sha: str
+    remote_sha: str
+    commits: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class Checkpoint:
+    """A snapshot of the whole working tree on a private ref.
+
+    Attributes:
+        number: counts from 1 in each session.
+        sha: the commit that holds the tree; its first parent is HEAD of that moment.
+        head: HEAD at that moment, or None in an empty repository.
+        time: UTC.
+        message: what it was for.
+    """
+
+    number: int
+    sha: str
+    head: str | None
+    time: datetime
+    message: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class LogEntry:
+    """One command of a session's history.
+
+    Attributes:
+        command: as given, redacted.
+        result: its complete result.
+        timestamp: when it started (UTC).
+    """
+
+    command: str
+    result: ExecResult
+    timestamp: datetime
+
+
+@attrs.frozen(kw_only=True)
+class Receipt:
+    """What `stop` leaves behind; returned only after the remote confirmed.
+
+    Attributes:
+        branch: the session branch.
+        local_sha: HEAD in the machine at the end (None in an empty repository).
+        remote_sha: what the remote answered for the branch (None when it has no such branch).
+        pushed: True when the remote has everything of the session branch.
+        published: refs of the remote that hold the session's work.
+        kept: work that is only on this host.
+        ignored: how many ignored files were left in the machine (ignored directories count once).
+        withheld: changes a guard left out.
+        rescue: where unpublished work is, or None.
+        machine_id: the machine that is gone now.
+    """
+
+    branch: str
+    local_sha: str | None
+    remote_sha: str | None
+    pushed: bool
+    published: tuple[str, ...] = ()
+    kept: tuple[Kept, ...] = ()
+    ignored: int = 0
+    withheld: tuple[Withheld, ...] = ()
+    rescue: Rescue | None = None
+    machine_id: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the receipt as JSON-ready data."""
+        return attrs.asdict(self, value_serializer=_plain)
+
+
+def _plain(_owner: object, _field: object, value: object) -> object:
+    return value.isoformat() if isinstance(value, datetime) else value

@@ -1,0 +1,71 @@
+"""What a provider says of itself, and the rules for provider names."""
+
+from __future__ import annotations
+
+import re
+
+import attrs
+
+from gitmachine.errors import ConfigError
+
+__all__ = ["CONTRACT", "Check", "ProviderSpec", "normalize_name"]
+
+CONTRACT = 1
+"""The version of the machine contract that this core speaks."""
+
+_SEPARATORS = re.compile(r"[-_.]+")
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+
+
+def normalize_name(name: str) -> str:
+    """Return the form in which provider names are compared: lower case, with ``-``, ``.`` and ``_`` folded to ``_``."""
+    return _SEPARATORS.sub("_", name).lower()
+
+
+@attrs.frozen(kw_only=True)
+class Check:
+    """One line of ``gitmachine doctor``.
+
+    Attributes:
+        name: what was looked at.
+        ok: whether it can work.
+        detail: what was found.
+        fix: what to do when it is not ok, else "".
+    """
+
+    name: str
+    ok: bool
+    detail: str = ""
+    fix: str = ""
+
+
+def _valid_name(_spec: ProviderSpec, _field: attrs.Attribute[str], value: str) -> None:
+    if not _NAME.fullmatch(value):
+        raise ConfigError(f"invalid provider name {value!r}: use letters, digits, '-', '_' and '.'")
+
+
+@attrs.frozen(kw_only=True)
+class ProviderSpec:
+    """A provider, described without importing it.
+
+    The references are strings of the form ``"package.module:attribute"``, imported on first use.
+
+    Attributes:
+        name: the name users write in configuration.
+        factory: a callable ``(config) -> Machine``.
+        config: an attrs class; the provider's options are structured into it.
+        summary: one line for ``gitmachine providers``.
+        connect: a coroutine function ``(machine_id, config) -> Machine`` for a machine that exists already, or None.
+        doctor: a coroutine function ``(config) -> Sequence[Check]``, or None.
+        aliases: other names for the same provider.
+        contract: the version of the machine contract the provider was written for.
+    """
+
+    name: str = attrs.field(validator=_valid_name)
+    factory: str
+    config: str
+    summary: str = ""
+    connect: str | None = None
+    doctor: str | None = None
+    aliases: tuple[str, ...] = ()
+    contract: int = CONTRACT

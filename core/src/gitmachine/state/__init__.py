@@ -1,0 +1,1 @@
+"""What this host remembers: places on disk, the journal, locks."""
