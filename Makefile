@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PACKAGES := -e core -e providers/local
-TOOLS := hatchling hypothesis mypy pytest pytest-asyncio pytest-timeout pytest-xdist ruff
+TOOLS := editables hatchling hypothesis mypy pytest pytest-asyncio pytest-timeout pytest-xdist ruff
 SOURCES := core/src providers/local/src
 
 .DEFAULT_GOAL := help
