@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 PACKAGES := -e core -e providers/local
 TOOLS := editables hatchling hypothesis mypy pytest pytest-asyncio pytest-timeout pytest-xdist ruff
 SOURCES := core/src providers/local/src
