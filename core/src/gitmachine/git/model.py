@@ -11,6 +11,8 @@ import attrs
 from gitmachine.errors import ConfigError
 
 __all__ = [
+    "KEEP_PREFIX",
+    "SNAPSHOT_PREFIX",
     "Change",
     "Changes",
     "CommitOutcome",
@@ -22,6 +24,15 @@ __all__ = [
     "RemoteState",
     "Survey",
 ]
+
+KEEP_PREFIX = "refs/gitmachine/keep/"
+"""In the machine: names for what only a reflog or a HEAD names, so that it can be fetched.
+
+``keep/stash/<n>`` is a stash entry, ``keep/worktree/<name>`` a worktree's HEAD, ``keep/head`` a detached HEAD.
+"""
+
+SNAPSHOT_PREFIX = "refs/gitmachine/snapshot/"
+"""In the machine: commits of a whole working tree, made beside the branch."""
 
 
 def _one_line(_owner: object, field: attrs.Attribute[str], value: str) -> None:
@@ -155,8 +166,9 @@ class Survey:
         head: HEAD's commit, or None in an empty repository.
         branch: the checked-out branch, or None when HEAD is detached.
         tree: the tree that a commit of everything would have (tracked and untracked, ignored excluded).
-        refs: every ref of the main repository, stash entries and worktree HEADs included, by the name under which
-            they are collected.
+        refs: every ref of the main repository by its full name (except ``refs/remotes/origin/*``, which is the
+            remote's own), with `KEEP_PREFIX` and `SNAPSHOT_PREFIX` for what has no name of its own. On the host
+            ``refs/X`` becomes ``refs/machine/X``.
         repositories: the main repository first, then each nested repository and submodule.
         nested_refs: for each nested repository, by its path, the same as `refs`.
         ignored: how many ignored files there are (ignored directories count once).
