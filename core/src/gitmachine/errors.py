@@ -46,9 +46,24 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import TypedDict, Unpack
 
     from gitmachine.execution import ExecResult
     from gitmachine.outcomes import Kept, Rescue
+
+    class _MachineFields(TypedDict, total=False):
+        machine_id: str | None
+        provider: str | None
+        operation: str | None
+
+    class _GitFields(TypedDict, total=False):
+        argv: Sequence[str]
+        exit_code: int | None
+        stderr: str
+
+    class _PushFields(_GitFields, total=False):
+        rescue: Rescue | None
+
 
 __all__ = [
     "AuthenticationError",
@@ -237,17 +252,8 @@ class CommandFailedError(MachineError):
 class MachineFileError(MachineError, OSError):
     """A file operation in the machine failed; `errno` and `filename` are set as for any OSError."""
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        path: str,
-        errno: int = _errno.EIO,
-        machine_id: str | None = None,
-        provider: str | None = None,
-        operation: str | None = None,
-    ) -> None:
-        super().__init__(message, machine_id=machine_id, provider=provider, operation=operation)
+    def __init__(self, message: str, *, path: str, errno: int = _errno.EIO, **fields: Unpack[_MachineFields]) -> None:
+        super().__init__(message, **fields)
         OSError.__init__(self, errno, message, path)
         self.message = message
 
@@ -285,18 +291,9 @@ _FILE_ERRORS: dict[int, type[MachineFileError]] = {
 }
 
 
-def file_error(
-    errno: int,
-    message: str,
-    *,
-    path: str,
-    machine_id: str | None = None,
-    provider: str | None = None,
-    operation: str | None = None,
-) -> MachineFileError:
+def file_error(errno: int, message: str, *, path: str, **fields: Unpack[_MachineFields]) -> MachineFileError:
     """Return the `MachineFileError` that is also the built-in exception for this errno."""
-    cls = _FILE_ERRORS.get(errno, MachineFileError)
-    return cls(message, path=path, errno=errno, machine_id=machine_id, provider=provider, operation=operation)
+    return _FILE_ERRORS.get(errno, MachineFileError)(message, path=path, errno=errno, **fields)
 
 
 class GitError(GitMachineError):
@@ -336,16 +333,8 @@ class CommitRejected(GitError):  # noqa: N818  # the name is part of the public 
 class PullConflictError(GitError):
     """The pull met conflicts in `files`; the working tree is as it was before."""
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        files: Sequence[str] = (),
-        argv: Sequence[str] = (),
-        exit_code: int | None = None,
-        stderr: str = "",
-    ) -> None:
-        super().__init__(message, argv=argv, exit_code=exit_code, stderr=stderr)
+    def __init__(self, message: str, *, files: Sequence[str] = (), **fields: Unpack[_GitFields]) -> None:
+        super().__init__(message, **fields)
         self.files = tuple(files)
 
 
@@ -356,16 +345,8 @@ class PushError(GitError):
         rescue: where the work is safe on this host, or None while it is only in the machine.
     """
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        rescue: Rescue | None = None,
-        argv: Sequence[str] = (),
-        exit_code: int | None = None,
-        stderr: str = "",
-    ) -> None:
-        super().__init__(message, argv=argv, exit_code=exit_code, stderr=stderr)
+    def __init__(self, message: str, *, rescue: Rescue | None = None, **fields: Unpack[_GitFields]) -> None:
+        super().__init__(message, **fields)
         self.rescue = rescue
 
 
@@ -378,12 +359,9 @@ class PushRejectedError(PushError):
         *,
         ahead: int | None = None,
         behind: int | None = None,
-        rescue: Rescue | None = None,
-        argv: Sequence[str] = (),
-        exit_code: int | None = None,
-        stderr: str = "",
+        **fields: Unpack[_PushFields],
     ) -> None:
-        super().__init__(message, rescue=rescue, argv=argv, exit_code=exit_code, stderr=stderr)
+        super().__init__(message, **fields)
         self.ahead = ahead
         self.behind = behind
 
