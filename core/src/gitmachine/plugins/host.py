@@ -1,0 +1,308 @@
+"""The plugins of one process or one GitMachine: loaded one by one, checked, reported."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import threading
+from difflib import get_close_matches
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import pluggy
+
+from gitmachine import hookspecs
+from gitmachine.errors import PluginLoadError
+from gitmachine.plugins.discovery import PluginSource, find_plugins
+from gitmachine.provider import normalize_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+__all__ = ["Implementation", "PluginHost", "PluginReport", "PluginStatus"]
+
+
+class PluginStatus(StrEnum):
+    """What became of a plugin."""
+
+    OK = "ok"
+    BROKEN = "broken"
+    DISABLED = "disabled"
+
+
+@attrs.frozen(kw_only=True)
+class PluginReport:
+    """What became of one plugin.
+
+    Attributes:
+        name: the name it is registered under: the entry point's, or ``name@distribution`` when that was taken.
+        distribution: what pip calls its package; None for a plugin registered by the program.
+        version: the version of that package, or None.
+        status: ok, broken or disabled.
+        cause: why it is not ok, in one sentence; "" when it is.
+        hooks: the hooks it implements, sorted.
+        error: the exception behind `cause`, or None.
+    """
+
+    name: str
+    distribution: str | None = None
+    version: str | None = None
+    status: PluginStatus = PluginStatus.OK
+    cause: str = ""
+    hooks: tuple[str, ...] = ()
+    error: BaseException | None = attrs.field(default=None, repr=False, eq=False)
+
+    @property
+    def origin(self) -> str:
+        """The package and its version for messages, or the plugin's own name."""
+        if self.distribution is None:
+            return f"plugin {self.name!r}"
+        return f"{self.distribution} {self.version}" if self.version else self.distribution
+
+
+@attrs.frozen
+class Implementation:
+    """One plugin's implementation of one hook."""
+
+    report: PluginReport
+    function: Callable[..., Any]
+    argnames: tuple[str, ...]
+    kwargnames: tuple[str, ...]
+
+    @property
+    def plugin(self) -> str:
+        """The plugin's name."""
+        return self.report.name
+
+    def bind(self, values: Mapping[str, Any]) -> Callable[[], Any]:
+        """Return the call with the arguments that the implementation takes."""
+        positional = [values[name] for name in self.argnames]
+        named = {name: values[name] for name in self.kwargnames if name in values}
+        return lambda: self.function(*positional, **named)
+
+
+class PluginHost:
+    """Loads plugins and keeps them; there is no global one.
+
+    Args:
+        allow: names of the only plugins to load (entry point or distribution, separators and case folded); None
+            allows all.
+        disable: names of plugins not to load.
+        strict: whether `load` raises when any plugin is broken.
+        trace: whether each hook call is logged as one line on standard error.
+        entry_points: the plugins to choose from; None finds the installed ones.
+    """
+
+    def __init__(
+        self,
+        *,
+        allow: Iterable[str] | None = None,
+        disable: Iterable[str] = (),
+        strict: bool = False,
+        trace: bool = False,
+        entry_points: Iterable[PluginSource] | None = None,
+    ) -> None:
+        self._allow = None if allow is None else {normalize_name(name): name for name in allow}
+        self._disable = {normalize_name(name) for name in disable}
+        self._strict = strict
+        self.trace = trace
+        self._sources = None if entry_points is None else tuple(sorted(entry_points, key=lambda s: s.name))
+        self._manager = pluggy.PluginManager(hookspecs.GROUP)
+        self._manager.add_hookspecs(hookspecs)
+        self._specs = frozenset(name for name in dir(hookspecs) if name.startswith(f"{hookspecs.GROUP}_"))
+        self._reports: dict[str, PluginReport] = {}
+        self._pending: list[PluginSource] | None = None
+        self._loading = False
+        self._lock = threading.RLock()  # a plugin's import may ask for the plugins again
+
+    @classmethod
+    def default(cls, environ: Mapping[str, str] = os.environ) -> PluginHost:
+        """Make a host as the environment says.
+
+        ``GITMACHINE_PLUGINS=a,b`` loads only these (empty: none), ``GITMACHINE_DISABLE_PLUGINS=x`` all but these,
+        ``GITMACHINE_STRICT_PLUGINS=1`` makes a broken one fatal, ``GITMACHINE_TRACE_HOOKS=1`` logs each hook call.
+        """
+        allow = environ.get("GITMACHINE_PLUGINS")
+        return cls(
+            allow=None if allow is None else _names(allow),
+            disable=_names(environ.get("GITMACHINE_DISABLE_PLUGINS", "")),
+            strict=_flag(environ.get("GITMACHINE_STRICT_PLUGINS")),
+            trace=_flag(environ.get("GITMACHINE_TRACE_HOOKS")),
+        )
+
+    def load(self) -> None:
+        """Import and register every installed plugin that is allowed; does nothing the second time.
+
+        Raises:
+            PluginLoadError: in strict mode, naming every broken plugin.
+        """
+        with self._lock:
+            if self._loading:
+                return  # asked by a plugin that is being imported
+            if not self.loaded:
+                self._loading = True
+                try:
+                    self._load_all()
+                finally:
+                    self._loading = False
+            if self._strict:
+                self._raise_broken()
+
+    @property
+    def loaded(self) -> bool:
+        """Whether `load` has nothing left to do."""
+        return self._pending is not None and not self._pending
+
+    @property
+    def plugins(self) -> tuple[PluginReport, ...]:
+        """What became of each plugin, sorted by name; loads them first when that was not done."""
+        self.load()
+        with self._lock:
+            return tuple(sorted(self._reports.values(), key=lambda report: report.name))
+
+    def register(self, plugin: object, name: str) -> PluginReport:
+        """Add a plugin that the program made: a module, or an object with methods marked with `hookimpl`.
+
+        Raises:
+            PluginLoadError: it is not a valid plugin, or the name is taken; nothing of it stays registered.
+        """
+        with self._lock:
+            if name in self._reports:
+                raise PluginLoadError(f"a plugin named {name!r} is registered already", plugin=name)
+            try:
+                hooks = self._register(plugin, name)
+            except Exception as error:
+                raise PluginLoadError(f"plugin {name!r} cannot be used: {_cause(error)}", plugin=name) from error
+            self._reports[name] = PluginReport(name=name, hooks=hooks)
+            return self._reports[name]
+
+    def implementations(self, hook: str) -> tuple[Implementation, ...]:
+        """Return a hook's implementations in calling order; loads the plugins first when that was not done."""
+        self.load()
+        with self._lock:
+            if hook not in self._specs:
+                raise ValueError(f"there is no hook {hook!r}")  # a mistake of ours, not of a plugin
+            found = reversed(getattr(self._manager.hook, hook).get_hookimpls())
+            return tuple(
+                Implementation(self._reports[impl.plugin_name], impl.function, impl.argnames, impl.kwargnames)
+                for impl in found
+            )
+
+    def mark_broken(self, name: str, error: BaseException, cause: str) -> None:
+        """Record that a loaded plugin turned out to be unusable, and call none of its hooks from now on."""
+        with self._lock:
+            if self._manager.has_plugin(name):
+                self._manager.unregister(name=name)
+            self._reports[name] = attrs.evolve(
+                self._reports[name], status=PluginStatus.BROKEN, cause=cause, error=error, hooks=()
+            )
+
+    def _load_all(self) -> None:
+        if self._sources is None:
+            self._sources = find_plugins()
+        if self._pending is None:
+            self._report_missing(self._sources)
+            self._pending = list(self._sources)
+        while self._pending:  # after an interrupt, the next call goes on where it struck
+            self._load(self._pending[0])
+            del self._pending[0]
+
+    def _load(self, source: PluginSource) -> None:
+        name = source.name
+        if name in self._reports:
+            name = f"{source.name}@{source.distribution}"
+        report = PluginReport(name=name, distribution=source.distribution, version=source.version)
+        reason = self._refusal(source)
+        if reason:
+            self._reports[name] = attrs.evolve(report, status=PluginStatus.DISABLED, cause=reason)
+            return
+        self._reports[name] = report  # before registering: another thread may ask for implementations
+        try:
+            hooks = self._register(source.load(), name)
+            self._reports[name] = attrs.evolve(report, hooks=hooks)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # a plugin's import may raise anything
+            self._reports[name] = attrs.evolve(report, status=PluginStatus.BROKEN, cause=_cause(error), error=error)
+        except BaseException:
+            del self._reports[name]  # interrupted: the next `load` tries it again
+            raise
+
+    def _refusal(self, source: PluginSource) -> str:
+        names = {normalize_name(source.name)}
+        if source.distribution is not None:
+            names |= {normalize_name(source.distribution), normalize_name(f"{source.name}@{source.distribution}")}
+        if self._allow is not None and not names & self._allow.keys():
+            return "it is not among the plugins that are allowed (GITMACHINE_PLUGINS or plugins.enable)"
+        if names & self._disable:
+            return "it is disabled (GITMACHINE_DISABLE_PLUGINS or plugins.disable)"
+        return ""
+
+    def _register(self, plugin: object, name: str) -> tuple[str, ...]:
+        """Register a plugin and return its hooks; on any error nothing of it stays."""
+        self._check(plugin)
+        try:
+            self._manager.register(plugin, name=name)
+            self._manager.check_pending()
+        except BaseException:
+            if self._manager.get_plugin(name) is plugin:
+                self._manager.unregister(name=name)
+            raise
+        return tuple(sorted(caller.name for caller in self._manager.get_hookcallers(plugin) or ()))
+
+    def _check(self, plugin: Any) -> None:
+        """Refuse what pluggy would take but this host does not call, with the reason."""
+        if plugin is None or inspect.isclass(plugin):
+            raise TypeError(f"expected a module or an object with hook implementations, not {plugin!r}")
+        if any(plugin is known for known in self._manager.get_plugins()):
+            raise ValueError(f"the same plugin is registered already as {self._manager.get_name(plugin)!r}")
+        for attribute in dir(plugin):
+            options = self._manager.parse_hookimpl_opts(plugin, attribute)
+            if options is None:
+                if attribute in self._specs and self._manager.parse_hookspec_opts(plugin, attribute) is None:
+                    raise TypeError(f"{attribute} is not marked: put @gitmachine.hookimpl above it")
+                continue
+            hook = options.get("specname") or attribute
+            if options.get("wrapper") or options.get("hookwrapper"):
+                raise TypeError(f"{hook} is a hook wrapper, which GitMachine does not call: remove wrapper=True")
+            if hook not in self._specs and not options.get("optionalhook"):
+                close = get_close_matches(hook, self._specs, n=1)
+                hint = f"did you mean {close[0]}?" if close else "see docs/hooks.md for the hooks there are"
+                raise TypeError(f"unknown hook {hook!r}: {hint}")
+
+    def _report_missing(self, sources: Iterable[PluginSource]) -> None:
+        if self._allow is None:
+            return
+        known = {normalize_name(name) for source in sources for name in (source.name, source.distribution or "")}
+        known |= {normalize_name(f"{source.name}@{source.distribution}") for source in sources}
+        for folded, name in self._allow.items():
+            if folded not in known:
+                self._reports[name] = PluginReport(
+                    name=name, status=PluginStatus.BROKEN, cause="it is allowed by name but not installed"
+                )
+
+    def _raise_broken(self) -> None:
+        broken = [report for report in self._reports.values() if report.status is PluginStatus.BROKEN]
+        if broken:
+            listing = "; ".join(f"{report.name} ({report.origin}): {report.cause}" for report in broken)
+            raise PluginLoadError(
+                f"broken plugins, and strict loading is on (GITMACHINE_STRICT_PLUGINS): {listing}",
+                plugin=broken[0].name,
+                distribution=broken[0].distribution,
+                version=broken[0].version,
+            ) from broken[0].error
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _flag(text: str | None) -> bool:
+    return (text or "").strip().lower() in {"1", "true", "yes", "on"}
+
+
+def _cause(error: BaseException) -> str:
+    """Say what went wrong in one line."""
+    if isinstance(error, SystemExit):
+        return f"it called sys.exit({error.code!r}) while it was imported"
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
