@@ -30,6 +30,7 @@
     │  ├─ CommitError
     │  ├─ CommitRejected
     │  ├─ PullConflictError
+    │  ├─ PullDivergedError                both sides have commits and the policy is ff (`ahead`, `behind`)
     │  └─ PushError                     where the work is safe (`rescue`)
     │     ├─ PushRejectedError
     │     ├─ PushAuthenticationError
@@ -91,6 +92,7 @@ __all__ = [
     "PluginLoadError",
     "ProviderConflictError",
     "PullConflictError",
+    "PullDivergedError",
     "PushAuthenticationError",
     "PushError",
     "PushRejectedError",
@@ -110,10 +112,14 @@ class GitMachineError(Exception):
 
 
 class ConfigError(GitMachineError):
-    """The configuration is wrong; `problems` lists every one found, each a sentence with its path."""
+    """The configuration is wrong; `problems` lists every one found, each a sentence with its path.
 
-    def __init__(self, *problems: str) -> None:
+    `source` is the configuration file that was read, or None.
+    """
+
+    def __init__(self, *problems: str, source: str | None = None) -> None:
         self.problems: tuple[str, ...] = problems
+        self.source = source
         super().__init__("\n".join(problems))
 
 
@@ -323,7 +329,23 @@ class CheckoutError(GitError):
 
 
 class CommitError(GitError):
-    """Git could not commit (an index locked by somebody, a full disk, a merge in progress)."""
+    """Git could not commit (an index locked by somebody, a full disk, a merge in progress).
+
+    Attributes:
+        in_progress: what has to be finished or aborted first (as in `Changes.in_progress`), or None.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        in_progress: str | None = None,
+        argv: Sequence[str] = (),
+        exit_code: int | None = None,
+        stderr: str = "",
+    ) -> None:
+        super().__init__(message, argv=argv, exit_code=exit_code, stderr=stderr)
+        self.in_progress = in_progress
 
 
 class CommitRejected(GitError):  # noqa: N818  # the name is part of the public contract
@@ -336,6 +358,24 @@ class PullConflictError(GitError):
     def __init__(self, message: str, *, files: Sequence[str] = (), **fields: Unpack[_GitFields]) -> None:
         super().__init__(message, **fields)
         self.files = tuple(files)
+
+
+class PullDivergedError(GitError):
+    """A fast-forward is impossible: the branch is `ahead` and `behind` by these many commits; nothing changed."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        ahead: int,
+        behind: int,
+        argv: Sequence[str] = (),
+        exit_code: int | None = None,
+        stderr: str = "",
+    ) -> None:
+        super().__init__(message, argv=argv, exit_code=exit_code, stderr=stderr)
+        self.ahead = ahead
+        self.behind = behind
 
 
 class PushError(GitError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping  # noqa: TC003  # attrs and cattrs resolve annotations at run time
+from datetime import datetime  # noqa: TC003  # attrs and cattrs resolve annotations at run time
 from enum import StrEnum
 from typing import Literal
 
@@ -15,6 +16,7 @@ __all__ = [
     "SNAPSHOT_PREFIX",
     "Change",
     "Changes",
+    "Commit",
     "CommitOutcome",
     "FoundRepository",
     "GitCredential",
@@ -22,6 +24,7 @@ __all__ = [
     "GitOptions",
     "Operation",
     "RemoteState",
+    "Snapshot",
     "Survey",
 ]
 
@@ -130,7 +133,8 @@ class Changes:
     Attributes:
         files: the changed paths.
         nested: paths of untracked nested repositories; no commit takes them in.
-        in_progress: ``merge``, ``rebase``, ``cherry-pick``, ``revert``, ``bisect`` or None.
+        in_progress: ``merge``, ``rebase``, ``am``, ``cherry-pick``, ``revert``, ``bisect``, or ``conflicts`` (unmerged
+            paths without such an operation), or None.
     """
 
     files: tuple[Change, ...] = ()
@@ -143,11 +147,37 @@ class Changes:
 
 @attrs.frozen(kw_only=True)
 class CommitOutcome:
-    """A commit that was made."""
+    """A commit that was made.
+
+    Attributes:
+        sha: HEAD after it.
+        message: as given.
+        changes: what it holds, against its first parent.
+        unreadable: paths that an automatic commit left out because the machine's user may not read them.
+    """
 
     sha: str
     message: str
     changes: Changes
+    unreadable: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class Commit:
+    """One commit of the history.
+
+    Attributes:
+        time: the author's time, in UTC.
+        subject: the first paragraph, on one line.
+        body: the rest of the message, exact.
+    """
+
+    sha: str
+    author_name: str
+    author_email: str
+    time: datetime
+    subject: str
+    body: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -182,6 +212,37 @@ class Survey:
     repositories: tuple[FoundRepository, ...] = ()
     nested_refs: Mapping[str, Mapping[str, str]] = attrs.field(factory=dict)
     ignored: int = 0
+    in_progress: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Snapshot:
+    """A commit of everything at one instant, made beside the user's index and branches.
+
+    Attributes:
+        sha: the commit; its first parent is `head`.
+        head: HEAD's commit, or None in an empty repository.
+        tree: the commit's tree.
+        ref: the ref of the machine's repository that holds it, ``refs/gitmachine/snapshot/<number>``.
+        number: counts from 1 in each machine.
+        refs: what to collect from the main repository: this snapshot and those of linked worktrees, by ref.
+        nested_refs: the same for each nested repository and submodule with uncommitted content, by its path.
+        repositories: the main repository first, then those of `nested_refs`.
+        dirty: whether the tree differs from HEAD's.
+        skipped: untracked files left out because they exceed the cap.
+        in_progress: as in `Changes`.
+    """
+
+    sha: str
+    head: str | None
+    tree: str
+    ref: str
+    number: int
+    refs: Mapping[str, str] = attrs.field(factory=dict)
+    nested_refs: Mapping[str, Mapping[str, str]] = attrs.field(factory=dict)
+    repositories: tuple[FoundRepository, ...] = ()
+    dirty: bool = False
+    skipped: tuple[str, ...] = ()
     in_progress: str | None = None
 
 
