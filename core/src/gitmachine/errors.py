@@ -232,16 +232,9 @@ class QuotaError(MachineError):
 class CommandTimeoutError(MachineError, TimeoutError):
     """A command exceeded its timeout and its process tree was killed; `result` holds the output so far."""
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        result: ExecResult,
-        machine_id: str | None = None,
-        provider: str | None = None,
-        operation: str | None = "execute",
-    ) -> None:
-        super().__init__(message, machine_id=machine_id, provider=provider, operation=operation)
+    def __init__(self, message: str, *, result: ExecResult, **fields: Unpack[_MachineFields]) -> None:
+        fields.setdefault("operation", "execute")
+        super().__init__(message, **fields)
         self.result = result
 
 
