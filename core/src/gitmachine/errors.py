@@ -112,10 +112,7 @@ class GitMachineError(Exception):
 
 
 class ConfigError(GitMachineError):
-    """The configuration is wrong; `problems` lists every one found, each a sentence with its path.
-
-    `source` is the configuration file that was read, or None.
-    """
+    """The configuration is wrong; `problems` are sentences with their paths, `source` the file read, or None."""
 
     def __init__(self, *problems: str, source: str | None = None) -> None:
         self.problems: tuple[str, ...] = problems
@@ -192,12 +189,7 @@ class MachineError(GitMachineError):
     """
 
     def __init__(
-        self,
-        message: str,
-        *,
-        machine_id: str | None = None,
-        provider: str | None = None,
-        operation: str | None = None,
+        self, message: str, *, machine_id: str | None = None, provider: str | None = None, operation: str | None = None
     ) -> None:
         super().__init__(message)
         self.machine_id = machine_id
@@ -233,18 +225,17 @@ class CommandTimeoutError(MachineError, TimeoutError):
     """A command exceeded its timeout and its process tree was killed; `result` holds the output so far."""
 
     def __init__(self, message: str, *, result: ExecResult, **fields: Unpack[_MachineFields]) -> None:
-        fields.setdefault("operation", "execute")
         super().__init__(message, **fields)
+        self.operation = self.operation or "execute"
         self.result = result
 
 
 class CommandFailedError(MachineError):
     """A command that had to succeed exited with another code; `result` is complete."""
 
-    def __init__(
-        self, message: str, *, result: ExecResult, machine_id: str | None = None, provider: str | None = None
-    ) -> None:
-        super().__init__(message, machine_id=machine_id, provider=provider, operation="run")
+    def __init__(self, message: str, *, result: ExecResult, **fields: Unpack[_MachineFields]) -> None:
+        super().__init__(message, **fields)
+        self.operation = self.operation or "run"
         self.result = result
 
 
@@ -328,16 +319,8 @@ class CommitError(GitError):
         in_progress: what has to be finished or aborted first (as in `Changes.in_progress`), or None.
     """
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        in_progress: str | None = None,
-        argv: Sequence[str] = (),
-        exit_code: int | None = None,
-        stderr: str = "",
-    ) -> None:
-        super().__init__(message, argv=argv, exit_code=exit_code, stderr=stderr)
+    def __init__(self, message: str, *, in_progress: str | None = None, **fields: Unpack[_GitFields]) -> None:
+        super().__init__(message, **fields)
         self.in_progress = in_progress
 
 
@@ -356,17 +339,8 @@ class PullConflictError(GitError):
 class PullDivergedError(GitError):
     """A fast-forward is impossible: the branch is `ahead` and `behind` by these many commits; nothing changed."""
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        ahead: int,
-        behind: int,
-        argv: Sequence[str] = (),
-        exit_code: int | None = None,
-        stderr: str = "",
-    ) -> None:
-        super().__init__(message, argv=argv, exit_code=exit_code, stderr=stderr)
+    def __init__(self, message: str, *, ahead: int, behind: int, **fields: Unpack[_GitFields]) -> None:
+        super().__init__(message, **fields)
         self.ahead = ahead
         self.behind = behind
 
@@ -387,12 +361,7 @@ class PushRejectedError(PushError):
     """The remote refused: its branch diverged (`ahead`, `behind` in commits) or a rule of its own forbids it."""
 
     def __init__(
-        self,
-        message: str,
-        *,
-        ahead: int | None = None,
-        behind: int | None = None,
-        **fields: Unpack[_PushFields],
+        self, message: str, *, ahead: int | None = None, behind: int | None = None, **fields: Unpack[_PushFields]
     ) -> None:
         super().__init__(message, **fields)
         self.ahead = ahead
