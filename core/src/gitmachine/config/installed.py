@@ -1,0 +1,48 @@
+"""What is installed, as a configuration allows it: the plugins, and the providers' config classes."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from gitmachine.errors import GitMachineError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gitmachine.config.model import Settings
+    from gitmachine.config.tables import ClassOf
+    from gitmachine.plugins.host import PluginHost
+
+__all__ = ["installed_classes", "plugin_host"]
+
+
+def plugin_host(settings: Settings, environ: Mapping[str, str] | None = None) -> PluginHost:
+    """Return a host that loads the plugins which the settings allow; each ``GITMACHINE_…`` variable is stronger."""
+    from gitmachine.plugins.host import PluginHost
+
+    environ = os.environ if environ is None else environ
+    chosen = settings.plugins
+    merged = dict(environ)
+    if chosen.enable is not None:
+        merged.setdefault("GITMACHINE_PLUGINS", ",".join(chosen.enable))
+    if chosen.disable:
+        merged.setdefault("GITMACHINE_DISABLE_PLUGINS", ",".join(chosen.disable))
+    if chosen.strict:
+        merged.setdefault("GITMACHINE_STRICT_PLUGINS", "1")
+    return PluginHost.default(merged)
+
+
+def installed_classes(settings: Settings, environ: Mapping[str, str] | None = None) -> ClassOf:
+    """Return a function that gives a provider's config class, or None when it cannot be had here."""
+    from gitmachine.plugins.registry import Registry
+
+    registry = Registry(plugin_host(settings, environ))
+
+    def class_of(name: str) -> type | None:
+        try:
+            return registry.config_class(name)
+        except GitMachineError:
+            return None  # not installed or broken: choosing it says so, its table alone stops nobody
+
+    return class_of
