@@ -1,0 +1,89 @@
+"""What machines did: intents written before their effects, and the command log."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from gitmachine.errors import StateError
+from gitmachine.state.records import CommandRecord, Intent
+from gitmachine.state.rows import dump, load_text, load_time, store_text, store_time
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["add_commands", "add_intent", "finish_intent", "list_commands", "list_open_intents"]
+
+
+def add_intent(connection: sqlite3.Connection, key: str, operation: str, detail: Mapping[str, Any] | None) -> int:
+    """Write that an operation is about to happen; return the intent's id."""
+    if connection.execute("SELECT 1 FROM machines WHERE key = ?", (key,)).fetchone() is None:
+        raise StateError(f"the journal has no machine with the key {key!r}")
+    cursor = connection.execute(
+        "INSERT INTO intents (key, operation, detail, started) VALUES (?, ?, ?, ?)",
+        (key, operation, dump(detail), store_time(datetime.now(UTC))),
+    )
+    return int(cursor.lastrowid or 0)
+
+
+def finish_intent(connection: sqlite3.Connection, intent: int, outcome: Mapping[str, Any] | None) -> None:
+    """Write how an operation ended; one that has ended already stays as it is."""
+    connection.execute(
+        "UPDATE intents SET outcome = ?, finished = ? WHERE id = ? AND finished IS NULL",
+        (dump(outcome), store_time(datetime.now(UTC)), intent),
+    )
+
+
+def list_open_intents(connection: sqlite3.Connection, key: str | None) -> list[Intent]:
+    """Return what was begun and not ended, of one machine or of all, the oldest first."""
+    rows = connection.execute(
+        "SELECT id, key, operation, detail, started FROM intents "
+        "WHERE finished IS NULL AND (:key IS NULL OR key = :key) ORDER BY id",
+        {"key": key},
+    ).fetchall()
+    return [
+        Intent(id=row[0], key=row[1], operation=row[2], detail=json.loads(row[3]), started=load_time(row[4]))
+        for row in rows
+    ]
+
+
+def add_commands(connection: sqlite3.Connection, entries: Iterable[tuple[str, CommandRecord]]) -> None:
+    """Append to the command log."""
+    connection.executemany(
+        "INSERT INTO commands (key, command, started, duration, exit_code, timed_out, head) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                key,
+                store_text(entry.command),
+                store_time(entry.started),
+                entry.duration,
+                entry.exit_code,
+                int(entry.timed_out),
+                entry.head,
+            )
+            for key, entry in entries
+        ],
+    )
+
+
+def list_commands(connection: sqlite3.Connection, key: str, since: datetime | None) -> list[CommandRecord]:
+    """Return the commands of a machine that started at or after a time, the oldest first."""
+    rows = connection.execute(
+        "SELECT command, started, duration, exit_code, timed_out, head FROM commands "
+        "WHERE key = ? AND started >= ? ORDER BY started, id",
+        (key, "" if since is None else store_time(since)),
+    ).fetchall()
+    return [
+        CommandRecord(
+            command=load_text(row[0]) or "",
+            started=load_time(row[1]),
+            duration=row[2],
+            exit_code=row[3],
+            timed_out=bool(row[4]),
+            head=row[5],
+        )
+        for row in rows
+    ]
