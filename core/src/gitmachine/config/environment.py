@@ -62,11 +62,12 @@ def given(environ: Mapping[str, str]) -> dict[str, tuple[tuple[str, ...], Loose]
 
 def hints(names: Iterable[str]) -> tuple[str, ...]:
     """Return a remark for each variable that looks like a misspelt one of ours."""
-    known = [*SETTING_VARIABLES, *OTHER_VARIABLES]
+    known = {name.removeprefix(PREFIX): name for name in (*SETTING_VARIABLES, *OTHER_VARIABLES)}
     remarks = []
     for name in sorted(names):
-        if name.startswith(PREFIX) and name not in known:
-            close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
+        rest = name.removeprefix(PREFIX)
+        if name.startswith(PREFIX) and rest not in known:
+            close = difflib.get_close_matches(rest, known, n=1, cutoff=0.75)
             if close:
-                remarks.append(f"the variable {name} means nothing here: did you mean {close[0]}?")
+                remarks.append(f"the variable {name} means nothing here: did you mean {known[close[0]]}?")
     return tuple(remarks)

@@ -49,6 +49,14 @@ def _repository(_owner: object, _field: attrs.Attribute[Any], value: str | None)
         check_repository(value)
 
 
+def _without_password(value: str | None) -> str:
+    if value is None:
+        return "None"
+    from gitmachine.git.names import check_repository
+
+    return repr(check_repository(value).display)
+
+
 def _timeout(_owner: object, _field: attrs.Attribute[Any], value: float | None) -> None:
     if value is not None and not value > 0:
         raise ConfigError(f"expected more than 0 seconds, not {value:g}")
@@ -102,7 +110,7 @@ class Settings:
     """
 
     provider: str | None = attrs.field(default=None, validator=_text)
-    repository: str | None = attrs.field(default=None, validator=_repository)
+    repository: str | None = attrs.field(default=None, validator=_repository, repr=_without_password)
     token: str | Callable[..., Any] | None = attrs.field(
         default=None, repr=False, validator=_token, metadata={"secret": True}
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import types
-from collections.abc import Mapping, MutableMapping, MutableSequence, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, MutableSequence, Sequence
 from collections.abc import Set as AbstractSet
 from enum import Enum
 from pathlib import Path
@@ -58,7 +58,9 @@ def describe(cls: Any) -> str:
     if origin is Literal:
         return "one of " + ", ".join(map(str, args))
     if origin in (Union, types.UnionType):
-        return " or ".join(dict.fromkeys(describe(arg) for arg in args if arg is not type(None)))
+        return " or ".join(
+            dict.fromkeys(describe(arg) for arg in args if arg is not type(None) and get_origin(arg) is not Callable)
+        )
     if (origin or cls) in SEQUENCES:
         return "a list"
     if (origin or cls) in MAPPINGS or attrs.has(cls):
