@@ -265,7 +265,7 @@ def test_a_program_registers_an_object_and_it_comes_first(site):
 def test_registering_what_is_no_plugin(bad):
     host = PluginHost(entry_points=())
     if bad is None or bad is Worder:
-        with pytest.raises(PluginLoadError, match="'it' cannot be used.*expected a module or an object"):
+        with pytest.raises(PluginLoadError, match=r"'it' cannot be used.*expected a module or an object"):
             host.register(bad, "it")
         assert host.plugins == ()
     else:

@@ -231,10 +231,10 @@ def _plugin_error(offer: Offer, what: str) -> PluginError:
 
 
 def _conflict(name: str, claims: Sequence[Offer]) -> ProviderConflictError:
-    origins = [f"{offer.plugin.origin} (plugin {offer.plugin.name!r})" for offer in claims]
+    origins = sorted(f"{offer.plugin.origin} (plugin {offer.plugin.name!r})" for offer in claims)
     return ProviderConflictError(
-        f"the provider name {name!r} is claimed by {' and by '.join(origins)}: uninstall one of them, or name it in "
-        "GITMACHINE_DISABLE_PLUGINS",
+        f"the provider name {name!r} is claimed by {' and by '.join(origins)}: uninstall one of them, or put "
+        "its distribution in GITMACHINE_DISABLE_PLUGINS",
         plugin=claims[0].plugin.name,
         distribution=claims[0].plugin.distribution,
         version=claims[0].plugin.version,
