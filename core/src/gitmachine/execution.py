@@ -1,25 +1,26 @@
-"""Commands and their results: the request, the live process, the result, and the pump between them."""
+"""Commands and their results: the request, the live process, the result, and what drives one to the other."""
 
 from __future__ import annotations
 
-import asyncio
-import codecs
-import contextlib
-import inspect
+import os
 import re
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Mapping  # noqa: TC003  # attrs resolves annotations
 from typing import Any, Protocol
 
 import attrs
 
 from gitmachine.errors import CommandTimeoutError, ConfigError
+from gitmachine.output import DEFAULT_MAX_OUTPUT_BYTES, BytesCallback, OutputBuffer, OutputCallback, TextSink
+from gitmachine.pump import KILL_GRACE_SECONDS, Run
 
 __all__ = [
     "DEFAULT_MAX_OUTPUT_BYTES",
+    "KILL_GRACE_SECONDS",
     "ByteWriter",
+    "BytesCallback",
     "ExecRequest",
     "ExecResult",
     "OutputBuffer",
@@ -29,24 +30,56 @@ __all__ = [
     "run_process",
 ]
 
-DEFAULT_MAX_OUTPUT_BYTES = 10 * 1024 * 1024
-"""How much of each stream a result keeps: the first and the last half of this many bytes."""
-
-KILL_GRACE_SECONDS = 10.0
-"""How long a killed process tree may take to report its end."""
-
-OutputCallback = Callable[[str], Awaitable[None] | None]
-"""Called with decoded text as output arrives; may be a plain function or a coroutine function."""
-
 _ENV_NAME = re.compile(r"[^=\0]+")
+
+
+def _text(what: str, value: Any) -> str:
+    """Return a string, or a path as one, that an operating system can take as an argument."""
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(text, str):
+        raise ConfigError(f"{what} must be a string, not {value!r}")
+    if "\0" in text:
+        raise ConfigError(f"{what} holds a NUL character: {text!r}")
+    if not text.isascii():
+        try:
+            text.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:
+            raise ConfigError(f"{what} holds a character that has no bytes: {text!r}") from error
+    return text
 
 
 def _argv(value: Any) -> tuple[str, ...] | None:
     if value is None:
         return None
-    if isinstance(value, str):
-        raise ConfigError(f"argv must be a list of strings, not the string {value!r}: pass shell= for a script")
-    return tuple(value)
+    if isinstance(value, str | bytes):
+        raise ConfigError(f"argv must be a list of strings, not {value!r}: pass shell= for a script")
+    argv = tuple(_text(f"argv[{index}]", item) for index, item in enumerate(value))
+    if not argv or not argv[0]:
+        raise ConfigError("argv is empty: its first string names the program")
+    return argv
+
+
+def _shell(value: Any) -> str | None:
+    return None if value is None else _text("shell", value)
+
+
+def _cwd(value: Any) -> str | None:
+    if value is None:
+        return None
+    text = _text("cwd", value)
+    if not text:
+        raise ConfigError("cwd is empty: name a directory, or leave it out for the machine's own")
+    return text
+
+
+def _env(value: Mapping[str, str]) -> dict[str, str]:
+    for name in value:
+        if not isinstance(name, str) or not _ENV_NAME.fullmatch(name):
+            raise ConfigError(f"invalid environment variable name {name!r}")
+    return {
+        _text("an environment variable's name", name): _text(f"the environment variable {name!r}", text)
+        for name, text in value.items()
+    }
 
 
 @attrs.frozen(kw_only=True)
@@ -65,6 +98,8 @@ class ExecRequest:
         user: the user to run as, where the machine has `Capability.USER`; None is the machine's own.
         on_stdout: called with each piece of standard output, as text.
         on_stderr: called with each piece of standard error, as text.
+        on_stdout_bytes: called with each piece of standard output, exact.
+        on_stderr_bytes: called with each piece of standard error, exact.
         max_output_bytes: how much of each stream the result keeps.
         open_stdin: for `Machine.spawn`: give the process an input pipe and leave it open.
 
@@ -73,32 +108,28 @@ class ExecRequest:
     """
 
     argv: tuple[str, ...] | None = attrs.field(default=None, converter=_argv)
-    shell: str | None = None
-    cwd: str | None = None
-    env: Mapping[str, str] = attrs.field(factory=dict)
+    shell: str | None = attrs.field(default=None, converter=_shell)
+    cwd: str | None = attrs.field(default=None, converter=_cwd)
+    env: Mapping[str, str] = attrs.field(factory=dict, converter=_env)
     timeout: float | None = None
     stdin: bytes | AsyncIterable[bytes] | None = attrs.field(default=None, repr=False)
     user: str | None = None
     on_stdout: OutputCallback | None = attrs.field(default=None, repr=False)
     on_stderr: OutputCallback | None = attrs.field(default=None, repr=False)
+    on_stdout_bytes: BytesCallback | None = attrs.field(default=None, repr=False)
+    on_stderr_bytes: BytesCallback | None = attrs.field(default=None, repr=False)
     max_output_bytes: int = DEFAULT_MAX_OUTPUT_BYTES
     open_stdin: bool = False
 
     def __attrs_post_init__(self) -> None:
         if (self.argv is None) == (self.shell is None):
             raise ConfigError("a command needs either argv or shell, not both and not neither")
-        if self.argv is not None and (not self.argv or not self.argv[0]):
-            raise ConfigError("argv is empty: its first string names the program")
-        for text in (*(self.argv or ()), self.shell or "", self.cwd or ""):
-            if "\0" in text:
-                raise ConfigError(f"a command cannot hold a NUL character: {text!r}")
-        for name, value in self.env.items():
-            if not _ENV_NAME.fullmatch(name):
-                raise ConfigError(f"invalid environment variable name {name!r}")
-            if "\0" in value:
-                raise ConfigError(f"the environment variable {name!r} holds a NUL character")
-        if self.timeout is not None and self.timeout <= 0:
+        if self.timeout is not None and not self.timeout > 0:
             raise ConfigError(f"timeout must be more than 0 seconds, not {self.timeout!r}")
+        if self.max_output_bytes < 0:
+            raise ConfigError(f"max_output_bytes must be 0 or more, not {self.max_output_bytes!r}")
+        if isinstance(self.stdin, str):
+            raise ConfigError(f"stdin must be bytes, not the string {self.stdin!r}: encode it")
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -205,136 +236,29 @@ class Process(ABC):
         """Kill the whole process tree; no error when it has ended already."""
 
 
-class OutputBuffer:
-    """Keeps the first and the last part of a stream in bounded memory."""
-
-    def __init__(self, limit_bytes: int) -> None:
-        self._head_limit = limit_bytes // 2
-        self._tail_limit = limit_bytes - self._head_limit
-        self._head = bytearray()
-        self._tail = bytearray()
-        self.truncated = False
-
-    def append(self, data: bytes) -> None:
-        """Add bytes; the middle of what exceeds the limit is forgotten."""
-        room = self._head_limit - len(self._head)
-        if room > 0:
-            self._head += data[:room]
-            data = data[room:]
-        if not data:
-            return
-        self._tail += data
-        if len(self._tail) > 2 * self._tail_limit:
-            self._trim()
-
-    def _trim(self) -> None:
-        excess = len(self._tail) - self._tail_limit
-        if excess > 0:
-            del self._tail[:excess]
-            self.truncated = True
-
-    def getvalue(self) -> bytes:
-        """Return what was kept."""
-        self._trim()
-        return bytes(self._head + self._tail)
-
-
-class TextSink:
-    """Decodes bytes to text across chunk borders and hands it to a callback, in order."""
-
-    def __init__(self, callback: OutputCallback) -> None:
-        self._callback = callback
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-
-    async def write(self, data: bytes, *, final: bool = False) -> None:
-        """Decode data and call back with the text that is complete; `final` flushes a cut-off sequence."""
-        text = self._decoder.decode(data, final)
-        if text:
-            answer = self._callback(text)
-            if inspect.isawaitable(answer):
-                await answer
-
-
-async def _pump(stream: AsyncIterator[bytes], buffer: OutputBuffer, callback: OutputCallback | None) -> None:
-    sink = TextSink(callback) if callback is not None else None
-    async for data in stream:
-        buffer.append(data)
-        if sink is not None:
-            await sink.write(data)
-    if sink is not None:
-        await sink.write(b"", final=True)
-
-
-async def _feed(writer: ByteWriter, source: bytes | AsyncIterable[bytes] | None) -> None:
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        if isinstance(source, bytes):
-            await writer.write(source)
-        elif source is not None:
-            async for chunk in source:
-                await writer.write(chunk)
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        await writer.close()
-
-
 async def run_process(process: Process, request: ExecRequest) -> ExecResult:
     """Drive a live process to its end: feed its input, keep its output, honour its timeout.
 
-    A timeout and a cancellation kill the process tree before they are raised.
+    The timeout counts on the machine's clock (`gitmachine.clock.command_clock`), which stands still while the machine
+    is paused. Whatever is raised, the process tree was killed first; an error of a callback or of the input comes
+    through as it is.
 
     Raises:
         CommandTimeoutError: the timeout passed; the partial result is attached.
-        MachineLostError: from the process, when its machine is gone.
+        MachineLostError: from the process, when its machine is gone, or when it cannot be killed.
     """
-    began = time.monotonic()
-    out, err = OutputBuffer(request.max_output_bytes), OutputBuffer(request.max_output_bytes)
-
-    def result(exit_code: int, *, timed_out: bool = False) -> ExecResult:
-        stdout, stderr = out.getvalue(), err.getvalue()
-        return ExecResult(
-            exit_code=exit_code,
-            stdout_bytes=stdout,
-            stderr_bytes=stderr,
-            duration=time.monotonic() - began,
-            timed_out=timed_out,
-            truncated=out.truncated or err.truncated,
-        )
-
-    pumps = [
-        asyncio.ensure_future(_pump(process.stdout, out, request.on_stdout)),
-        asyncio.ensure_future(_pump(process.stderr, err, request.on_stderr)),
-    ]
-    feeder = asyncio.ensure_future(_feed(process.stdin, request.stdin)) if request.open_stdin else None
-    limit = None if process.enforces_timeout else request.timeout
-    try:
-        async with asyncio.timeout(limit) as deadline:
-            await asyncio.gather(*pumps)
-            exit_code = await process.wait()
-        timed_out = process.timed_out
-    except BaseException as error:
-        if isinstance(error, TimeoutError) and deadline.expired():
-            timed_out = True
-            exit_code = await _kill(process, pumps)
-        else:
-            # A callback that raised, a lost machine, a cancellation: the command must not outlive it.
-            await asyncio.shield(_kill(process, pumps))
-            raise
-    finally:
-        for task in (*pumps, *([feeder] if feeder is not None else [])):
-            task.cancel()
-        await asyncio.gather(*pumps, *([feeder] if feeder is not None else []), return_exceptions=True)
+    run = Run(process, request)
+    exit_code, timed_out = await run.finish()
+    result = ExecResult(
+        exit_code=exit_code,
+        stdout_bytes=run.stdout.getvalue(),
+        stderr_bytes=run.stderr.getvalue(),
+        duration=time.monotonic() - run.began,
+        timed_out=timed_out,
+        truncated=run.stdout.truncated or run.stderr.truncated,
+    )
     if timed_out:
-        partial = result(exit_code, timed_out=True)
         raise CommandTimeoutError(
-            f"the command exceeded its timeout of {request.timeout:g} s and was killed", result=partial
+            f"the command exceeded its timeout of {request.timeout or 0:g} s and was killed", result=result
         )
-    return result(exit_code)
-
-
-async def _kill(process: Process, pumps: Sequence[asyncio.Future[None]]) -> int:
-    """Kill the tree and wait, within a deadline, for the rest of its output and its exit code."""
-    with contextlib.suppress(Exception):  # the original error matters more than a failing kill
-        async with asyncio.timeout(KILL_GRACE_SECONDS):
-            await process.kill()
-            await asyncio.gather(*pumps, return_exceptions=True)
-            return await process.wait()
-    return 128 + signal.SIGKILL
+    return result
