@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-_BASE = "GITMACHINE_TESTS_BASE"
+_BASE = "GM_TESTS_BASE"
 _STRICT = "GITMACHINE_REQUIRE_SERVICES"
 ORDINARY_USER = "gitmachine-tests"
 """The account, made by .ci/run, as which sandboxes are tried beside root."""

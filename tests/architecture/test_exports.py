@@ -111,6 +111,8 @@ def test_public_modules_declare_what_they_export(core):
                 if isinstance(node, ast.Assign)
                 else [ast.unparse(node.target)]
                 if isinstance(node, ast.AnnAssign)
+                else [alias.asname or alias.name for alias in node.names]
+                if isinstance(node, ast.ImportFrom)
                 else []
             )
         }

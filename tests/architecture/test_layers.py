@@ -8,10 +8,10 @@ from __future__ import annotations
 import ast
 
 LAYERS = [
-    {"errors", "execution", "events", "machine", "provider", "outcomes"},
+    {"clock", "errors", "execution", "events", "machine", "outcomes", "output", "provider", "pump"},
     {"hookspecs", "git"},
     {"machines", "state", "plugins", "config"},
-    {"session", "steps"},
+    {"catalog", "session", "steps"},
     {"sync", "_portal"},
     {"cli", "__main__", "testing"},
 ]

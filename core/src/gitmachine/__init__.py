@@ -9,6 +9,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gitmachine.catalog import (
+        create_machine,
+        providers,
+    )
+    from gitmachine.config.load import (
+        load_config,
+    )
+    from gitmachine.config.model import (
+        Settings,
+    )
     from gitmachine.errors import (
         AuthenticationError,
         CheckoutError,
@@ -47,16 +57,61 @@ if TYPE_CHECKING:
         UnknownProviderError,
         UnsupportedOperation,
     )
-    from gitmachine.execution import ExecRequest, ExecResult, Process
-    from gitmachine.git.model import Changes, GitCredential, GitIdentity, GitOptions
-    from gitmachine.hookspecs import hookimpl
-    from gitmachine.machine import Capability, Host, Machine, MachineState
-    from gitmachine.outcomes import Kept, LogEntry, PushResult, Receipt, Rescue
-    from gitmachine.provider import Check, ProviderSpec
+    from gitmachine.execution import (
+        ExecRequest,
+        ExecResult,
+        Process,
+    )
+    from gitmachine.git.model import (
+        Change,
+        Changes,
+        Commit,
+        GitCredential,
+        GitIdentity,
+        GitOptions,
+    )
+    from gitmachine.hookspecs import (
+        hookimpl,
+    )
+    from gitmachine.machine import (
+        Capability,
+        Host,
+        Machine,
+        MachineState,
+    )
+    from gitmachine.outcomes import (
+        Kept,
+        KeptKind,
+        LogEntry,
+        PushResult,
+        PushStatus,
+        Receipt,
+        Rescue,
+        Withheld,
+    )
+    from gitmachine.plugins.dispatch import (
+        HookFailure,
+    )
+    from gitmachine.plugins.host import (
+        PluginHost,
+    )
+    from gitmachine.provider import (
+        Check,
+        ProviderSpec,
+    )
+    from gitmachine.session import (
+        AsyncGitMachine,
+    )
 
 __version__ = "0.1.0"
 
 _EXPORTS = {
+    "catalog": (
+        "create_machine",
+        "providers",
+    ),
+    "config.load": ("load_config",),
+    "config.model": ("Settings",),
     "errors": (
         "AuthenticationError",
         "CheckoutError",
@@ -95,24 +150,58 @@ _EXPORTS = {
         "UnknownProviderError",
         "UnsupportedOperation",
     ),
-    "execution": ("ExecRequest", "ExecResult", "Process"),
-    "git.model": ("Changes", "GitCredential", "GitIdentity", "GitOptions"),
+    "execution": (
+        "ExecRequest",
+        "ExecResult",
+        "Process",
+    ),
+    "git.model": (
+        "Change",
+        "Changes",
+        "Commit",
+        "GitCredential",
+        "GitIdentity",
+        "GitOptions",
+    ),
     "hookspecs": ("hookimpl",),
-    "machine": ("Capability", "Host", "Machine", "MachineState"),
-    "outcomes": ("Kept", "LogEntry", "PushResult", "Receipt", "Rescue"),
-    "provider": ("Check", "ProviderSpec"),
+    "machine": (
+        "Capability",
+        "Host",
+        "Machine",
+        "MachineState",
+    ),
+    "outcomes": (
+        "Kept",
+        "KeptKind",
+        "LogEntry",
+        "PushResult",
+        "PushStatus",
+        "Receipt",
+        "Rescue",
+        "Withheld",
+    ),
+    "plugins.dispatch": ("HookFailure",),
+    "plugins.host": ("PluginHost",),
+    "provider": (
+        "Check",
+        "ProviderSpec",
+    ),
+    "session": ("AsyncGitMachine",),
 }
 _HOMES = {name: module for module, names in _EXPORTS.items() for name in names}
 
 __all__ = [
+    "AsyncGitMachine",
     "AuthenticationError",
     "Capability",
+    "Change",
     "Changes",
     "Check",
     "CheckoutError",
     "CloneError",
     "CommandFailedError",
     "CommandTimeoutError",
+    "Commit",
     "CommitError",
     "CommitRejected",
     "ConfigError",
@@ -124,9 +213,11 @@ __all__ = [
     "GitMachineError",
     "GitOptions",
     "HookError",
+    "HookFailure",
     "Host",
     "InvalidStateError",
     "Kept",
+    "KeptKind",
     "LogEntry",
     "Machine",
     "MachineError",
@@ -140,6 +231,7 @@ __all__ = [
     "MachineStartError",
     "MachineState",
     "PluginError",
+    "PluginHost",
     "PluginLoadError",
     "Process",
     "ProviderConflictError",
@@ -150,17 +242,23 @@ __all__ = [
     "PushError",
     "PushRejectedError",
     "PushResult",
+    "PushStatus",
     "PushUnreachableError",
     "PushVetoed",
     "QuotaError",
     "Receipt",
     "Rescue",
+    "Settings",
     "StateError",
     "StopRefused",
     "UnknownProviderError",
     "UnsupportedOperation",
+    "Withheld",
     "__version__",
+    "create_machine",
     "hookimpl",
+    "load_config",
+    "providers",
 ]
 
 
