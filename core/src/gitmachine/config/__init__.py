@@ -1,5 +1,5 @@
 """Configuration by name: the model, its sources and their precedence, and how data becomes the model.
 
 `model` is what can be configured, `load` gathers it from file, environment and arguments, `structure` turns data into
-attrs classes, `tables` chooses a provider with its options, `schema` describes it all as JSON Schema.
+attrs classes, `machines` chooses a provider with its options, `schema` describes it all as JSON Schema.
 """

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gitmachine.config.model import Settings
-    from gitmachine.config.tables import ClassOf
+    from gitmachine.config.machines import ClassOf
     from gitmachine.plugins.host import PluginHost
 
 __all__ = ["installed_classes", "plugin_host"]

@@ -15,7 +15,7 @@ from gitmachine.config.model import Settings
 from gitmachine.config.problems import Inside, sentences
 from gitmachine.config.sources import Source, find
 from gitmachine.config.structure import structure, structure_fields
-from gitmachine.config.tables import check_tables
+from gitmachine.config.machines import check_tables
 from gitmachine.config.text import expand
 from gitmachine.errors import ConfigError
 

@@ -10,8 +10,8 @@ import attrs
 
 from gitmachine.config.model import ResolvedMachine, Settings
 from gitmachine.config.problems import Inside, sentences, suggest
-from gitmachine.config.structure import structure_fields
-from gitmachine.config.text import Loose, escape, expand, join, loosen
+from gitmachine.config.structure import configurable, is_secret, structure_fields
+from gitmachine.config.text import Loose, escape, expand, join, loosen, variables
 from gitmachine.errors import ConfigError
 from gitmachine.provider import normalize_name
 
@@ -22,6 +22,7 @@ __all__ = [
     "parse_options",
     "resolve_machine",
     "restore_options",
+    "storable_options",
 ]
 
 DEFAULT_PROVIDER = "local"
@@ -162,6 +163,12 @@ def resolve_machine(
         unresolved_options={key: option.written for key, option in found.items()},
         name=machine,
     )
+
+
+def storable_options(cls: type, unresolved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options fit to be stored: secrets that are written out, not as ``${VAR}``, are left out."""
+    secret = {field.alias or field.name for field in configurable(cls) if is_secret(field)}
+    return {key: value for key, value in unresolved.items() if key not in secret or variables(value)}
 
 
 def restore_options(stored: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 
 from gitmachine.config.model import Settings
 from gitmachine.config.structure import structure
-from gitmachine.config.tables import check_tables, parse_options, resolve_machine, restore_options
+from gitmachine.config.machines import check_tables, parse_options, resolve_machine, restore_options, storable_options
 from gitmachine.errors import ConfigError
 
 
@@ -95,6 +95,17 @@ def test_options_from_python_are_taken_as_they_are() -> None:
     resolved = resolve_machine(settings(), provider="box", options={"host": "${X}"}, environ={})
     assert resolved.options == {"host": "${X}"}
     assert restore_options(resolved.unresolved_options, {}) == {"host": "${X}"}
+
+
+def test_secrets_that_are_written_out_are_not_stored() -> None:
+    @attrs.frozen(kw_only=True)
+    class KeyConfig:
+        api_key: str = attrs.field(default="", metadata={"secret": True})
+        other_key: str = attrs.field(default="", metadata={"secret": True})
+        host: str = ""
+
+    unresolved = {"api_key": "sk-1", "other_key": "${KEY}", "host": "h"}
+    assert storable_options(KeyConfig, unresolved) == {"other_key": "${KEY}", "host": "h"}
 
 
 @pytest.mark.parametrize("option", ["", "x", "=1", ".a=1", "a.=1", "a..b=1"])
