@@ -1,8 +1,8 @@
 """The documentation is true: links lead somewhere, examples run, every public name is explained.
 
 An example runs unless its fence says ``no-run``. The examples of one page run in order, in one interpreter, in a
-directory that has a bare repository ``my-agent.git`` and a ``gitmachine.toml``; console lines that begin with ``$`` run in
-a shell there.
+directory that has a bare repository ``my-agent.git`` and a ``gitmachine.toml``; console lines that begin with ``$`` run
+in a shell there.
 Time budget: 90 s.
 """
 
