@@ -1,0 +1,159 @@
+"""The mirror: a bare repository on the host with what the remote has, and nothing else.
+
+It is the only repository that a machine is ever served from, and only after this session's credential has just read
+the remote: whoever may not read a private repository gets nothing of what another session cached.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import time
+from typing import TYPE_CHECKING
+
+from gitmachine.errors import CloneError, StateError
+from gitmachine.git.host import GitCall, HostGit
+from gitmachine.git.remote import Remote
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from gitmachine.git.credentials import CredentialSource
+    from gitmachine.git.model import RemoteState
+    from gitmachine.git.names import RepositoryUrl
+
+__all__ = ["Mirror", "make_bare", "read_refs", "update_refs"]
+
+REFSPECS = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
+"""Explicit, for a ``--mirror`` clone would also take and prune what is not the remote's business."""
+ATTEMPTS = 3
+"""A remote that moves between the question and the fetch is asked again this often."""
+POLL_SECONDS = 0.05
+
+
+class Mirror:
+    """The host's copy of one remote, shared by every session on it."""
+
+    def __init__(self, root: Path, url: RepositoryUrl, host: HostGit) -> None:
+        self.path = root / f"{url.key}.git"
+        self.url = url
+        self._host = host
+
+    async def update(self, credentials: CredentialSource) -> RemoteState:
+        """Ask the remote with this session's credential, then fetch only if something is missing.
+
+        Raises:
+            CloneError: the remote does not exist, refuses the credential, or cannot be reached.
+            StateError: another process held the mirror for too long.
+        """
+        remote = Remote(self.url, self._host, credentials)
+        state = await remote.ask()
+        if await asyncio.to_thread((self.path / "HEAD").exists) and await self._read() == state.refs:
+            return state
+        async with self._lock():
+            await make_bare(self._host, self.path)
+            for _ in range(ATTEMPTS):
+                # Asked again under the lock: an older answer would undo what another session has just fetched.
+                state = await remote.ask()
+                await self._drop_gone(state)
+                if await self._read() != state.refs:
+                    await remote.fetch(self.path, REFSPECS, prune=True)
+                if await self._read() == state.refs:
+                    return state
+        # An exit code of 0 proves nothing: git says success for a fetch that stored nothing.
+        raise CloneError(f"{self.url.display!r} did not send what it says it has; it may be changing all the time")
+
+    async def adopt(self, source: Path, branch: str, sha: str) -> None:
+        """Take a commit that the remote has by now from a repository on this host, without asking the network.
+
+        Raises:
+            GitError: the objects could not be brought over.
+        """
+        ref = f"refs/heads/{branch}"
+        async with self._lock():
+            call = GitCall(
+                args=(
+                    "fetch",
+                    "--quiet",
+                    "--no-tags",
+                    "--no-write-fetch-head",
+                    "--force",
+                    "--",
+                    str(source),
+                    f"{sha}:{ref}",
+                ),
+                git_dir=self.path,
+                protocols=("file",),
+            )
+            await self._host.run(call)
+
+    async def _read(self) -> dict[str, str]:
+        return await read_refs(self._host, self.path, ("refs/heads/", "refs/tags/"))
+
+    async def _drop_gone(self, state: RemoteState) -> None:
+        # A branch that went away stands in the way of a new one below its name.
+        gone = [ref for ref in await self._read() if ref not in state.refs]
+        if gone:
+            await update_refs(self._host, self.path, "".join(f"delete {ref}\0\0" for ref in gone))
+
+    @contextlib.asynccontextmanager
+    async def _lock(self) -> AsyncIterator[None]:
+        await asyncio.to_thread(self.path.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
+        held = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            deadline = time.monotonic() + self._host.limits.lock_seconds
+            while not _try_lock(held):
+                if time.monotonic() > deadline:
+                    raise StateError(
+                        f"another process has been updating the mirror of {self.url.display!r} for too long"
+                    )
+                await asyncio.sleep(POLL_SECONDS)
+            yield
+        finally:
+            os.close(held)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+async def make_bare(host: HostGit, path: Path, *, alternates: Path | None = None) -> None:
+    """Make a bare repository of ours when it is missing: private, without templates, never collecting garbage."""
+    if await asyncio.to_thread((path / "HEAD").exists):
+        return
+    await asyncio.to_thread(path.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
+    await host.run(GitCall(args=("init", "--quiet", "--bare", "--template=", "--", str(path))))
+    await asyncio.to_thread(_furnish, path, alternates)
+
+
+def _furnish(path: Path, alternates: Path | None) -> None:
+    path.chmod(0o700)
+    with (path / "config").open("a") as config:
+        config.write(
+            "[gc]\n\tauto = 0\n[core]\n\tfsync = committed,loose-object,reference\n\tlogAllRefUpdates = false\n"
+        )
+    if alternates is not None:
+        info = path / "objects" / "info"
+        info.mkdir(parents=True, exist_ok=True)
+        (info / "alternates").write_bytes(os.fsencode(alternates / "objects") + b"\n")
+
+
+async def read_refs(host: HostGit, git_dir: Path, prefixes: tuple[str, ...] = ()) -> dict[str, str]:
+    """Return the refs of a bare repository of ours, by full name."""
+    argv = ("for-each-ref", "--format=%(objectname) %(refname)", *(prefix.rstrip("/") for prefix in prefixes))
+    result = await host.run(GitCall(args=argv, git_dir=git_dir))
+    lines = (line.split(" ", 1) for line in result.text.splitlines())
+    return {name: sha for sha, name in lines}
+
+
+async def update_refs(host: HostGit, git_dir: Path, script: str) -> None:
+    """Run ``git update-ref --stdin -z`` with commands that end in NUL."""
+    data = script.encode("utf-8", "surrogateescape")
+    await host.run(GitCall(args=("update-ref", "--stdin", "-z"), git_dir=git_dir, stdin=data))
