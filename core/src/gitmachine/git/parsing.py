@@ -1,0 +1,210 @@
+"""Parsers of what git and our scripts print. Pure functions over bytes.
+
+Paths and messages come out as text with surrogate escapes for bytes that are not UTF-8, so they go back unchanged.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import attrs
+
+from gitmachine.git.model import Change, Changes, Commit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = [
+    "CommitReport",
+    "Failure",
+    "StatusReport",
+    "decode",
+    "encode",
+    "parse_commit",
+    "parse_failure",
+    "parse_fields",
+    "parse_line_endings",
+    "parse_log",
+    "parse_names",
+    "parse_raw",
+    "parse_refs",
+    "parse_status",
+]
+
+_OBJECT_ID_LENGTHS = (40, 64)
+
+
+def decode(data: bytes) -> str:
+    """Return bytes of the machine as text; `encode` gives the same bytes back."""
+    return data.decode("utf-8", "surrogateescape")
+
+
+def encode(text: str) -> bytes:
+    """Return the bytes of a text; what has no bytes at all (a lone surrogate of another kind) becomes ``?``."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")
+
+
+def parse_fields(output: bytes) -> list[bytes]:
+    """Return the NUL-terminated fields of an output; what follows the last NUL is not a field."""
+    return output.split(b"\0")[:-1]
+
+
+@attrs.frozen(kw_only=True)
+class Failure:
+    """Why a script stopped."""
+
+    name: str
+    detail: str = ""
+
+
+def parse_failure(output: bytes) -> Failure | None:
+    """Return what a failed script reported in its last three fields."""
+    fields = parse_fields(output)
+    if len(fields) < 3 or fields[-3] != b"@fail":
+        return None
+    return Failure(name=decode(fields[-2]), detail=decode(fields[-1]))
+
+
+@attrs.frozen(kw_only=True)
+class StatusReport:
+    """``git status --porcelain=v2 -z`` against HEAD.
+
+    Attributes:
+        changes: what a commit of everything would hold.
+        unmerged: paths with conflicts.
+        exact: False when some path differs from the index twice, so that only `git diff` knows what differs from HEAD.
+    """
+
+    changes: Changes
+    unmerged: tuple[str, ...] = ()
+    exact: bool = True
+
+
+def parse_status(fields: Sequence[bytes], *, operation: str | None = None) -> StatusReport:
+    """Read the entries of porcelain version 2, made with ``-z --no-renames``.
+
+    An untracked path that ends in a slash is a nested repository. The letters are those against HEAD, as far as
+    status knows.
+    """
+    files: dict[str, str] = {}
+    nested: list[str] = []
+    unmerged: list[str] = []
+    exact = True
+    for entry in fields:
+        kind, _, rest = entry.partition(b" ")
+        if kind == b"1":
+            states, submodule, *_others, name = rest.split(b" ", 7)
+            path, letter = decode(name), _against_head(states.decode("ascii"), submodule.decode("ascii"))
+            exact = exact and b"." in states
+            if letter:
+                files[path] = letter
+        elif kind == b"u":
+            path = decode(rest.split(b" ", 9)[-1])
+            unmerged.append(path)
+            files[path] = "M"
+            exact = False
+        elif kind == b"?" and rest.endswith(b"/"):
+            nested.append(decode(rest[:-1]))
+        elif kind == b"?":
+            path = decode(rest)
+            exact = exact and path not in files
+            files[path] = "M" if path in files else "A"
+    state = operation or ("conflicts" if unmerged else None)
+    changes = Changes(files=_sorted(files.items()), nested=tuple(sorted(nested)), in_progress=state)
+    return StatusReport(changes=changes, unmerged=tuple(unmerged), exact=exact)
+
+
+def _against_head(states: str, submodule: str) -> str | None:
+    staged, unstaged = states
+    if submodule.startswith("S") and submodule[1] != "C" and staged == ".":
+        return None  # only the content of the submodule changed: no commit of ours takes that in
+    if staged == "A":
+        return None if unstaged == "D" else "A"
+    return unstaged if unstaged != "." else staged
+
+
+def _sorted(items: Iterable[tuple[str, str]]) -> tuple[Change, ...]:
+    return tuple(Change(status, path) for path, status in sorted(items))
+
+
+def parse_names(fields: Sequence[bytes]) -> tuple[Change, ...]:
+    """Read ``git diff --name-status -z --no-renames``: letter and path in turn."""
+    pairs = zip(fields[::2], fields[1::2], strict=True)
+    return _sorted((decode(path), letter.decode("ascii")[:1]) for letter, path in pairs)
+
+
+def parse_raw(fields: Sequence[bytes]) -> tuple[Change, ...]:
+    """Read ``git diff --raw -z --no-renames``: ``:modes ids letter`` and path in turn."""
+    pairs = zip(fields[::2], fields[1::2], strict=True)
+    return _sorted((decode(path), entry.rsplit(b" ", 1)[-1].decode("ascii")[:1]) for entry, path in pairs)
+
+
+def parse_line_endings(fields: Sequence[bytes]) -> tuple[str, ...]:
+    """Return the paths of ``git ls-files --eol -z`` whose committed line endings its attributes want changed."""
+    found = []
+    for entry in fields:
+        about, _, path = entry.partition(b"\t")
+        if about.split(b" ", 1)[0] in (b"i/crlf", b"i/mixed"):
+            found.append(decode(path))
+    return tuple(sorted(found))
+
+
+def parse_refs(lines: bytes) -> dict[str, str]:
+    """Read lines of an object id, a space and a ref's name."""
+    refs = {}
+    for line in lines.splitlines():
+        sha, _, name = decode(line).partition(" ")
+        if len(sha) in _OBJECT_ID_LENGTHS and name:
+            refs[name] = sha
+    return refs
+
+
+@attrs.frozen(kw_only=True)
+class CommitReport:
+    """What the commit script did: sha None when there was nothing to commit."""
+
+    sha: str | None
+    changes: Changes
+    left: tuple[str, ...] = ()
+
+
+def parse_commit(fields: Sequence[bytes]) -> CommitReport:
+    """Read the commit script's output: sha or empty, how many paths were left, those paths, the raw difference."""
+    sha, count, *rest = fields
+    left = sorted({decode(path) for path in rest[: int(count)]})
+    raw = rest[int(count) :] if sha else []
+    return CommitReport(
+        sha=decode(sha) or None,
+        changes=Changes(files=parse_raw(raw), nested=tuple(path[:-1] for path in left if path.endswith("/"))),
+        left=tuple(path for path in left if not path.endswith("/")),
+    )
+
+
+def parse_log(fields: Sequence[bytes]) -> tuple[Commit, ...]:
+    """Read six fields for each commit: sha, author's name, email and time, subject, body."""
+    commits = []
+    for start in range(0, len(fields) - 5, 6):
+        sha, name, email, time, subject, body = (decode(f) for f in fields[start : start + 6])
+        commits.append(
+            Commit(
+                sha=sha,
+                author_name=name,
+                author_email=email,
+                time=_time(time),
+                subject=subject,
+                body=body,
+            )
+        )
+    return tuple(commits)
+
+
+def _time(seconds: str) -> datetime:
+    # Famous repositories hold absurd times; a log that fails on one is worse than a wrong date.
+    try:
+        return datetime.fromtimestamp(int(seconds), UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.fromtimestamp(0, UTC)

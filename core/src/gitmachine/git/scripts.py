@@ -1,0 +1,157 @@
+"""The scripts of the everyday operations: checkout, changes, diff, commit, log."""
+
+from __future__ import annotations
+
+__all__ = ["CHANGES", "CHECKOUT", "COMMIT", "DIFF", "DIVERGENCE", "HEAD", "LOG"]
+
+HEAD = r"""
+open_repository
+read_head
+field "$head"
+"""
+"""Prints HEAD's commit, or an empty field."""
+
+CHECKOUT = r"""
+branch=$1 start=$2 upstream=$3 name=$4 email=$5
+open_repository
+scratch
+g config --local user.name "$name" && g config --local user.email "$email" || fail config
+if [ -n "$start" ]; then
+  old=$(g rev-parse -q --verify "refs/heads/$branch") && [ "$old" != "$start" ] && fail branch-exists "$branch"
+  g update-ref -m "gitmachine: start" "refs/heads/$branch" "$start" "$old" || fail checkout
+fi
+g symbolic-ref -m "gitmachine: start" HEAD "refs/heads/$branch" || fail checkout
+if [ "$upstream" = yes ]; then
+  g config --local "branch.$branch.remote" origin &&
+    g config --local "branch.$branch.merge" "refs/heads/$branch" || fail config
+fi
+# One tree into the index and the files; unlike `reset --hard` it refuses to overwrite what is there untracked.
+[ -z "$start" ] || g read-tree -m -u HEAD </dev/null || fail checkout
+read_head
+[ "$head" = "$start" ] || fail checkout
+field "@status"
+GIT_OPTIONAL_LOCKS=0 g status --porcelain=v2 -z --untracked-files=all --ignored=no --no-renames \
+  --ignore-submodules=none || fail checkout
+field "@eol"
+# Whether status sees a line ending that .gitattributes wants changed depends on time stamps; the attribute does not.
+if [ -n "$(g ls-files -- ':(glob)**/.gitattributes' | head -n 1)" ]; then
+  g ls-files -z --eol -- ':(attr:text)' ':(attr:eol=lf)' ':(attr:eol=crlf)' || fail checkout
+fi
+"""
+"""Arguments: branch, start commit or "", yes when the branch is on the remote, identity name and email."""
+
+CHANGES = r"""
+open_repository
+read_operation
+field "$operation"
+GIT_OPTIONAL_LOCKS=0 g status --porcelain=v2 -z --untracked-files=all --ignored=no --no-renames \
+  --ignore-submodules=dirty || fail git
+"""
+"""Prints the operation in progress, then status."""
+
+DIFF = r"""
+form=$1
+open_repository
+scratch
+read_head
+objects=$(g rev-parse --git-path objects) || fail git
+case $objects in /*) ;; *) objects=$PWD/$objects ;; esac
+copy_index "$tmp/before"
+[ ! -e "$tmp/before" ] || cp -p -- "$tmp/before" "$tmp/index" || fail scratch
+# What is written on the way (an empty blob, resolved conflicts) goes to a store of our own.
+mkdir "$tmp/objects" && ln -s -- "$objects" "$tmp/real" || fail scratch
+export GIT_INDEX_FILE="$tmp/index"
+case $tmp in
+  *:* | *\"*) ;;
+  *) export GIT_OBJECT_DIRECTORY="$tmp/objects" GIT_ALTERNATE_OBJECT_DIRECTORIES="$tmp/real" ;;
+esac
+g ls-files -u -z >"$tmp/unmerged" || fail git
+if [ -s "$tmp/unmerged" ]; then
+  g diff --name-only --diff-filter=U -z >"$tmp/paths" && g update-index --add --remove -z --stdin <"$tmp/paths" ||
+    fail git
+fi
+g add -N --ignore-errors . 2>"$tmp/errors"
+case $? in 0 | 1) ;; *) cat "$tmp/errors" >&2; fail git ;; esac
+if g ls-files -s | grep -q '^160000 '; then drop_gitlinks "$tmp/before" || fail git; fi
+case $form in
+  names) set -- --name-status -z ;;
+  *) set -- --patch --binary --full-index --unified=3 --inter-hunk-context=0 --src-prefix=a/ --dst-prefix=b/ \
+    --submodule=short ;;
+esac
+g -c diff.suppressBlankEmpty=false -c diff.orderFile=/dev/null diff --no-color --no-ext-diff --no-textconv \
+  --no-renames --no-relative --ignore-submodules=dirty "$@" "$base" -- || fail git
+"""
+"""Argument: ``patch`` or ``names``. Prints everything that differs from HEAD; writes nothing in the repository."""
+
+COMMIT = r"""
+mode=$1 patience=$2
+report() { field "$1" "$(tr -dc '\0' <"$tmp/left" | wc -c)" && cat "$tmp/left" "$tmp/raw"; }
+exec 3<&0 </dev/null
+open_repository
+scratch
+read_operation
+g ls-files -u -z >"$tmp/unmerged" || fail git
+[ ! -s "$tmp/unmerged" ] || fail unmerged "${operation:-conflicts}"
+case $mode/$operation in
+  auto/?*) fail in-progress "$operation" ;;
+  */rebase | */am | */bisect) fail in-progress "$operation" ;;
+esac
+await_index "$patience"
+read_head
+copy_index "$tmp/before"
+stage "$tmp/before" || { await_index 0; fail commit; }
+: >"$tmp/left"
+if [ -n "$incomplete" ]; then
+  g ls-files -o -m -d -z --exclude-standard >"$tmp/left" || fail git
+  [ "$mode" = auto ] || ! tr '\0' '\n' <"$tmp/left" | grep -q '[^/]$' || { cat "$tmp/errors" >&2; fail unreadable; }
+fi
+[ -s "$tmp/raw" ] || [ -n "$operation" ] || { report ''; exit 0; }
+hooks=''
+if [ "$mode" != auto ]; then
+  folder=$(gh rev-parse --git-path hooks && echo .) || fail git
+  for hook in pre-commit prepare-commit-msg commit-msg post-commit reference-transaction post-index-change; do
+    [ ! -x "${folder%"$nl."}/$hook" ] || hooks=yes
+  done
+fi
+if [ -n "$hooks$operation" ]; then
+  ( if [ -n "$machine_locale" ]; then LC_ALL=$machine_locale; else unset LC_ALL; fi
+    gh commit -q --no-gpg-sign --cleanup=verbatim -F - <&3 3<&- >&2 )
+  code=$?
+  if [ $code -ne 0 ]; then
+    await_index 0
+    if [ $code -eq 1 ] && [ -n "$hooks" ]; then fail rejected; else fail commit; fi
+  fi
+  new=$(g rev-parse -q --verify HEAD) || fail git
+  g diff-tree -r --raw -z --no-renames "$base" "$new" -- >"$tmp/raw" || fail git
+else
+  tree=$(g write-tree) || fail commit
+  new=$(g commit-tree "$tree" ${head:+-p "$head"} -F - <&3) || fail commit
+  g update-ref -m "commit: gitmachine" HEAD "$new" "$head" || fail commit
+fi
+report "$new"
+"""
+"""Arguments: ``auto`` or ``explicit``, tenths of a second to wait for the index. Standard input: the message.
+
+Prints the new commit (or an empty field), how many paths could not be added, those paths, and the raw difference.
+"""
+
+LOG = r"""
+limit=$1 since=$2
+open_repository
+read_head
+[ -n "$head" ] || exit 0
+if [ -n "$since" ]; then set -- "$head" "^$since"; else set -- "$head"; fi
+g log --no-show-signature --no-notes --no-color --no-mailmap --max-count="$limit" -z \
+  --format='%H%x00%an%x00%ae%x00%at%x00%s%x00%b' "$@" -- || fail git
+"""
+"""Arguments: how many commits, and a revision to stop at or ""."""
+
+DIVERGENCE = r"""
+open_repository
+read_head
+other=$(g rev-parse -q --verify --end-of-options "$1^{commit}") || fail no-revision "$1"
+field "$other"
+if [ -n "$head" ]; then g rev-list --count --left-right "$head...$other" -- || fail git
+else printf '0\t' && g rev-list --count "$other" -- || fail git; fi
+"""
+"""Argument: a revision. Prints its commit, then ahead and behind separated by a tab."""
