@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT = Path(__file__).resolve().parents[1]
-FOLDER = ROOT / "demo"
+FOLDER = Path(__file__).resolve().parents[1] / "demo"
 SESSION = "demo"
 COMMITS = 1200
 FIRST_TIME = 1_700_000_000
@@ -27,7 +26,7 @@ WORK = r"""
 set -eu
 echo "in the machine: $(git rev-list --count HEAD) commits, branch $(git symbolic-ref --short HEAD)"
 echo "processes to be seen: $(ls -d /proc/[0-9]* | wc -l); network: $(ls /sys/class/net 2>/dev/null | tr '\n' ' ')"
-./tools/count.sh
+if [ -x tools/count.sh ]; then ./tools/count.sh; fi
 mkdir -p runs
 number=$(($(ls runs | wc -l) + 1))
 for step in 1 2 3; do echo "working ... $step"; sleep 0.2; done
@@ -104,10 +103,12 @@ def main() -> int:
     """Run the demonstration; returns the exit code."""
     parser = argparse.ArgumentParser(description="run a command on a repository in a sandbox")
     parser.add_argument("--repository", help="a repository of your own (a path or URL that you may push to)")
-    repository = parser.parse_args().repository
-    os.environ.setdefault("GITMACHINE_HOME", str(FOLDER / "home"))
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the repository and the state are kept")
+    wanted = parser.parse_args()
+    repository = wanted.repository
+    os.environ.setdefault("GITMACHINE_HOME", str(wanted.folder / "home"))
     if repository is None:
-        bare = FOLDER / "library.git"
+        bare = wanted.folder.resolve() / "library.git"
         make_repository(bare)
         repository = bare.as_uri()
     options = isolation()

@@ -1,0 +1,44 @@
+"""The demonstration works, twice, and with a repository of one's own.
+
+Time budget: 60 s.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.repos import git, make_remote
+
+DEMO = Path(__file__).resolve().parents[2] / "scripts" / "demo.py"
+
+
+def demo(folder: Path, *args: str) -> str:
+    argv = [sys.executable, str(DEMO), "--folder", str(folder), *args]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.requires("sandbox")
+def test_the_demonstration_works_and_goes_on_when_it_is_run_again(tmp_path):
+    first = demo(tmp_path)
+    assert "this is run 1" in first
+    assert "runs/1.txt" in first, "the new branch is shown"
+    second = demo(tmp_path)
+    assert "this is run 2" in second
+    bare = tmp_path / "library.git"
+    assert int(git("-C", bare, "rev-list", "--count", "main")) > 1000
+    assert git("-C", bare, "rev-list", "--count", "main..demo") == "2"
+    modes = {line.split()[0] for line in git("-C", bare, "ls-tree", "-r", "demo").splitlines()}
+    assert {"100644", "100755", "120000"} <= modes
+
+
+@pytest.mark.requires("sandbox")
+def test_the_demonstration_takes_a_repository_of_ones_own(tmp_path):
+    own = make_remote(tmp_path / "own.git", commits=3)
+    assert "this is run 1" in demo(tmp_path / "folder", "--repository", str(own))
+    assert git("-C", own, "rev-list", "--count", "main..demo") == "1"
