@@ -1,0 +1,114 @@
+"""Machines and sessions by name: what turns a provider's name or a configuration into objects."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gitmachine.errors import ConfigError
+from gitmachine.machine import Machine
+from gitmachine.plugins.host import PluginHost
+from gitmachine.plugins.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gitmachine.config.model import Settings
+    from gitmachine.provider import ProviderSpec
+
+__all__ = [
+    "connect_machine",
+    "create_machine",
+    "default_host",
+    "make_machine",
+    "providers",
+    "recordable_options",
+    "session_arguments",
+]
+
+
+def default_host() -> PluginHost:
+    """Return the host of the installed plugins, as the environment's ``GITMACHINE_…PLUGINS`` say; made on demand."""
+    names = ("GITMACHINE_PLUGINS", "GITMACHINE_DISABLE_PLUGINS", "GITMACHINE_STRICT_PLUGINS", "GITMACHINE_TRACE_HOOKS")
+    return _host(tuple((name, os.environ[name]) for name in names if name in os.environ))
+
+
+@lru_cache(maxsize=8)
+def _host(environ: tuple[tuple[str, str], ...]) -> PluginHost:
+    return PluginHost.default(dict(environ))
+
+
+def providers() -> tuple[ProviderSpec, ...]:
+    """Return the installed providers, sorted by name; none of them is imported."""
+    return tuple(offer.spec for offer in Registry(default_host()).providers())
+
+
+def create_machine(name: str, **options: Any) -> Machine:
+    """Return a new machine of the provider with this name; it is not started.
+
+    Raises:
+        UnknownProviderError: says what is installed, what is close and what to install.
+        ConfigError: the options do not fit the provider; lists every problem.
+    """
+    return make_machine(name, options, default_host())
+
+
+def make_machine(machine: Machine | str, options: Mapping[str, Any] | None, host: PluginHost) -> Machine:
+    """Return the machine itself, or a new one of the named provider."""
+    if isinstance(machine, str):
+        return Registry(host).create(machine, options)
+    if not isinstance(machine, Machine):
+        raise ConfigError(f"expected a provider's name or a Machine, not {machine!r}")
+    return machine
+
+
+def recordable_options(machine: Machine | str, options: Mapping[str, Any] | None, host: PluginHost) -> dict[str, Any]:
+    """Return the options that the journal may keep: without secrets that are written out.
+
+    With a Machine object they are only a record, and taken as they are.
+    """
+    if not options or isinstance(machine, Machine):
+        return dict(options or {})
+    from gitmachine.config.machines import storable_options
+    from gitmachine.config.text import escape
+
+    return storable_options(Registry(host).config_class(machine), escape(options))
+
+
+async def connect_machine(
+    machine: Machine | str, provider: str | None, options: Mapping[str, Any] | None, host: PluginHost
+) -> Machine:
+    """Return the machine itself, or the provider's machine with this id."""
+    if isinstance(machine, Machine):
+        return machine
+    if provider is None:
+        raise ConfigError(f"connecting to {machine!r} needs the provider's name: pass provider=")
+    return await Registry(host).connect(provider, machine, options)
+
+
+def session_arguments(
+    source: str | Path | Settings | None, machine: str | None, overrides: Mapping[str, Any]
+) -> tuple[Machine, dict[str, Any]]:
+    """Return the machine and the keyword arguments of the session that a configuration describes."""
+    from gitmachine.config.installed import plugin_host
+    from gitmachine.config.load import load_config
+    from gitmachine.config.machines import resolve_machine, storable_options
+
+    given = dict(overrides)
+    provider, options = given.pop("provider", None), dict(given.pop("options", None) or {})
+    settings = load_config(source) if source is None or isinstance(source, str | Path) else source
+    host = given.pop("plugins", None) or plugin_host(settings)
+    registry = Registry(host)
+    chosen = resolve_machine(settings, provider=provider, machine=machine, options=options)
+    keywords: dict[str, Any] = {
+        name: getattr(settings, name)
+        for name in ("repository", "token", "session", "auto_commit", "timeout", "identity", "path", "git")
+    }
+    keywords["env"] = dict(settings.env)
+    keywords["options"] = storable_options(registry.config_class(chosen.provider), chosen.unresolved_options)
+    keywords |= {"plugins": host, **given}
+    if not keywords["repository"]:
+        raise ConfigError("no repository is given: set repository in the configuration, or pass repository=")
+    return registry.create(chosen.provider, chosen.options), keywords

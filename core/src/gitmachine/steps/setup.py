@@ -1,0 +1,83 @@
+"""What a session was asked for, validated as a whole before anything starts."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from gitmachine.errors import ConfigError
+from gitmachine.execution import ExecRequest
+from gitmachine.git.credentials import Token
+from gitmachine.git.model import GitIdentity, GitOptions
+from gitmachine.git.names import RepositoryUrl, check_repository, check_session
+
+if TYPE_CHECKING:
+    from gitmachine.session import AsyncGitMachine
+
+__all__ = ["EventCallback", "LifecycleCallback", "SessionSetup", "TokenSource", "make_setup"]
+
+LifecycleCallback = Callable[["AsyncGitMachine"], Awaitable[None] | None]
+"""Called with the session; may be a plain function or a coroutine function."""
+
+EventCallback = Callable[[str, dict[str, Any], "AsyncGitMachine"], Awaitable[None] | None]
+"""Called with the event's name, its data and the session."""
+
+TokenSource = Token | None
+"""A token, or a callable that is asked for one at each use, so that it can expire."""
+
+
+@attrs.frozen(kw_only=True)
+class SessionSetup:
+    """The validated wishes of one session; see `gitmachine.AsyncGitMachine` for each field."""
+
+    repository: RepositoryUrl
+    token: TokenSource = attrs.field(default=None, repr=False)
+    session: str | None = None
+    env: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    identity: GitIdentity = attrs.field(factory=GitIdentity)
+    auto_commit: bool = True
+    timeout: float | None = None
+    git: GitOptions = attrs.field(factory=GitOptions)
+    path: str | None = None
+    name: str | None = None
+    on_start: LifecycleCallback | None = None
+    on_pause: LifecycleCallback | None = None
+    on_resume: LifecycleCallback | None = None
+    on_end: LifecycleCallback | None = None
+    on_event: EventCallback | None = None
+
+
+def make_setup(*, repository: str, session: str | None, **fields: Any) -> SessionSetup:
+    """Validate everything and return it.
+
+    Raises:
+        ConfigError: with every problem found.
+    """
+    problems: list[str] = []
+
+    def attempt(check: Callable[[], Any]) -> Any:
+        try:
+            return check()
+        except ConfigError as error:
+            problems.extend(error.problems)
+            return None
+
+    url = attempt(lambda: check_repository(repository))
+    if session is not None:
+        attempt(lambda: check_session(session))
+    env = dict(fields.pop("env") or {})
+    attempt(lambda: ExecRequest(argv=("true",), env=env, timeout=fields["timeout"]))
+    path = fields["path"]
+    if path is not None and (not posixpath.isabs(path) or "\0" in path):
+        problems.append(f"path must be absolute in the machine, not {path!r}")
+    name = fields["name"]
+    if name is not None and (not name.strip() or name.startswith("-") or not name.isprintable()):
+        problems.append(f"invalid machine name {name!r}: use printable characters, not beginning with '-'")
+    identity = fields.pop("identity") or GitIdentity()
+    git = fields.pop("git") or GitOptions()
+    if problems:
+        raise ConfigError(*problems)
+    return SessionSetup(repository=url, session=session, env=env, identity=identity, git=git, **fields)

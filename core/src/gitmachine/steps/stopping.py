@@ -1,0 +1,224 @@
+"""Stop: publish, verify, destroy; and what happens instead when the work cannot be published or the machine is gone.
+
+The order is the guarantee: nothing is destroyed before what it holds is elsewhere, and what callbacks and background
+processes write meanwhile is found by comparing once more, after everything that could still write was ended.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import attrs
+
+from gitmachine.errors import GitError, GitMachineError, MachineLostError, PushError, StateError, StopRefused
+from gitmachine.events import MachineStopped, MachineStopping
+from gitmachine.machine import Capability, MachineState
+from gitmachine.outcomes import Kept, PushResult, Receipt, Rescue
+from gitmachine.steps.callbacks import call
+from gitmachine.steps.context import Phase
+from gitmachine.steps.publishing import (
+    auto_commit,
+    emit_rescue,
+    keep_on_host,
+    kept_work,
+    publish,
+    rescue,
+    same_work,
+    session_sha,
+    unfinished,
+)
+
+if TYPE_CHECKING:
+    from gitmachine.git.model import Survey
+    from gitmachine.steps.context import Context
+    from gitmachine.steps.operations import Operation
+
+__all__ = ["stop"]
+
+GRACE_SECONDS = 10.0
+"""How long running commands may take to end by themselves."""
+
+MAX_ROUNDS = 5
+"""How often the work is published again because it changed, on a machine whose processes cannot be ended."""
+
+
+@attrs.frozen(kw_only=True)
+class _Secured:
+    """Work that is safe: what was found, what the remote said, what only this host has."""
+
+    survey: Survey
+    push: PushResult | None = None
+    kept: tuple[Kept, ...] = ()
+    rescue: Rescue | None = None
+
+
+async def stop(ctx: Context, *, force: bool) -> Receipt | None:
+    """End the session; see the module's docstring for the order."""
+    callback_error: Exception | None = None
+    async with ctx.exclusive("stop", lifecycle=True) as operation:
+        if ctx.phase is not Phase.READY:
+            return ctx.receipt
+        was_paused = ctx.machine.state is MachineState.PAUSED
+        ctx.phase = Phase.STOPPING
+        try:
+            with ctx.machine.gate.closed("the machine is stopping"), ctx.machine.gate.permit():
+                callback_error = await _stop(ctx, operation, force=force)
+        except MachineLostError as error:
+            await _bury(ctx, operation, error)
+            raise
+        except BaseException:
+            ctx.phase = Phase.READY
+            if was_paused and ctx.machine.lost is None and ctx.machine.state is MachineState.RUNNING:
+                await ctx.machine.pause()
+            raise
+        ctx.phase = Phase.ENDED
+        await ctx.close_state()
+    if callback_error is not None:
+        callback_error.add_note("the session was stopped and its work published nevertheless")
+        raise callback_error
+    return ctx.receipt
+
+
+async def _stop(ctx: Context, operation: Operation, *, force: bool) -> Exception | None:
+    if ctx.machine.lost is not None:
+        ctx.require_running("stop")
+    if ctx.machine.state is MachineState.PAUSED:
+        await ctx.machine.resume()
+    await ctx.machine.end_commands(GRACE_SECONDS)
+    secured = await _secure(ctx, operation, force=force)
+    await ctx.journal.update_machine(ctx.key, state="stopping")
+    operation.emit(ctx.event(MachineStopping))
+    await operation.flush()
+    callback_error: Exception | None = None
+    try:
+        await call(ctx.setup.on_end, ctx.gm)
+    except Exception as error:  # noqa: BLE001  # raised by stop() once the machine is gone
+        callback_error = error
+    try:
+        secured = await _secure_again(ctx, operation, secured, force=force)
+        await _destroy(ctx, operation, secured)
+    except BaseException as error:
+        if callback_error is not None:
+            error.add_note(f"on_end failed before: {type(callback_error).__name__}: {callback_error}")
+        raise
+    return callback_error
+
+
+async def _secure(ctx: Context, operation: Operation, *, force: bool) -> _Secured:
+    """Commit, copy everything to this host, publish.
+
+    Raises:
+        StopRefused: auto_commit is off and there is unpublished work.
+        PushError: and not force.
+    """
+    if ctx.setup.auto_commit:
+        await auto_commit(ctx, operation, reason="stop")
+    survey = await ctx.workspace.survey()
+    await keep_on_host(ctx, survey)
+    if not ctx.setup.auto_commit:
+        return await _secure_by_hand(ctx, operation, survey, force=force)
+    sha = session_sha(ctx, survey)
+    if ctx.setup.session is None and ctx.created and sha == ctx.start_sha:
+        # Nobody named this branch and nothing was done on it: the remote need not have it.
+        return _Secured(survey=survey, kept=await kept_work(ctx))
+    try:
+        pushed = await publish(ctx, operation, survey)
+    except PushError as error:
+        await operation.flush()
+        if not force:
+            raise _kept_machine(ctx, error) from error
+        return _Secured(survey=survey, kept=await kept_work(ctx), rescue=error.rescue)
+    if pushed is not None and pushed.local_sha != sha:
+        survey = await ctx.workspace.survey()
+    return _Secured(survey=survey, push=pushed, kept=await kept_work(ctx))
+
+
+def _kept_machine(ctx: Context, error: PushError) -> PushError:
+    """Add to the message where the work is."""
+    where = error.rescue.bundle or error.rescue.repository if error.rescue is not None else ctx.path
+    error.args = (f"{error}; the machine {ctx.machine.id} is kept and the work is safe in {where}", *error.args[1:])
+    return error
+
+
+async def _secure_by_hand(ctx: Context, operation: Operation, survey: Survey, *, force: bool) -> _Secured:
+    """Without auto_commit: refuse to lose what is not published, or rescue it when forced."""
+    kept = await kept_work(ctx)
+    open_work = unfinished(survey, kept, ctx.branch)
+    if open_work and not force:
+        listing = ", ".join(f"{item.name} ({item.sha[:10]})" for item in open_work)
+        raise StopRefused(
+            f"auto_commit is off and this is not published: {listing}; commit() and push() it, or stop(force=True)",
+            unpublished=open_work,
+        )
+    made = None
+    if open_work:
+        made = await rescue(ctx, survey, reason="stop was forced", machine_kept=False)
+        emit_rescue(ctx, operation, made)
+    return _Secured(survey=survey, kept=kept, rescue=made)
+
+
+async def _secure_again(ctx: Context, operation: Operation, secured: _Secured, *, force: bool) -> _Secured:
+    """End what still runs and publish what changed since."""
+    can_end = Capability.QUIESCE in ctx.machine.capabilities
+    if can_end:
+        await ctx.machine.terminate_processes()
+    for _ in range(MAX_ROUNDS):
+        found = await ctx.workspace.survey()
+        if same_work(found, secured.survey):
+            return secured
+        secured = await _secure(ctx, operation, force=force)
+        if can_end:
+            return secured
+    raise StateError(
+        f"the work in {ctx.path} keeps changing while it is being published, and {ctx.inner.provider} machines cannot "
+        "end their processes: end them and call stop() again"
+    )
+
+
+async def _destroy(ctx: Context, operation: Operation, secured: _Secured) -> None:
+    sha, push = session_sha(ctx, secured.survey), secured.push
+    remote_sha = push.remote_sha if push is not None else ctx.published
+    receipt = Receipt(
+        branch=push.branch if push is not None else ctx.branch,
+        local_sha=sha,
+        remote_sha=remote_sha,
+        pushed=remote_sha is not None and remote_sha == sha and secured.rescue is None,
+        published=(f"refs/heads/{push.branch}",) if push is not None else (),
+        kept=secured.kept,
+        ignored=secured.survey.ignored,
+        rescue=None if secured.rescue is None else attrs.evolve(secured.rescue, machine_kept=False),
+        machine_id=ctx.machine.id,
+    )
+    await ctx.journal.intend(ctx.key, "destroy", {"receipt": receipt.as_dict()})
+    await ctx.machine.stop()
+    await ctx.journal.end_machine(ctx.key, "stopped")
+    ctx.receipt = receipt
+    operation.emit(attrs.evolve(ctx.event(MachineStopped, receipt=receipt.as_dict()), machine_id=receipt.machine_id))
+
+
+async def _bury(ctx: Context, operation: Operation, error: MachineLostError) -> None:
+    """The machine died: say what this host has of its work, and how old it is."""
+    ctx.phase = Phase.ENDED
+    try:
+        kept = await kept_work(ctx)
+        record = await ctx.journal.machine(ctx.key)
+        if kept:
+            made = await rescue(ctx, None, reason="the machine was lost", machine_kept=False)
+            emit_rescue(ctx, operation, made)
+            age = (datetime.now(UTC) - record.updated).total_seconds()
+            error.add_note(
+                f"what this host has of its work, {age:.0f} s old, is in {made.bundle or made.repository}: "
+                + ", ".join(f"{item.kind} {item.name} {item.sha[:10]}" for item in kept)
+            )
+        else:
+            error.add_note("this host has nothing of it that the remote lacks")
+    except (GitError, StateError) as problem:
+        error.add_note(f"what this host has of its work could not be listed: {problem}")
+    await ctx.announce_loss()
+    try:
+        await ctx.inner.close()
+    except GitMachineError as problem:
+        error.add_note(str(problem))
+    await ctx.journal.end_machine(ctx.key, "lost")
+    await ctx.close_state()
