@@ -224,8 +224,7 @@ class AsyncGitMachine:
 
         Raises:
             MachineStartError: the machine could not be started.
-            CloneError: the repository could not be read, or not be brought in.
-            CheckoutError: the branch could not be checked out.
+            CloneError, CheckoutError: the repository could not be brought in, or the branch not be checked out.
             StateError: another machine holds this session; names it.
         """
         await starting.start(self._ctx)
@@ -279,8 +278,7 @@ class AsyncGitMachine:
         there was nothing to commit.
 
         Raises:
-            CommitRejected: a hook of the repository refused; its output is in `stderr`.
-            CommitError: git could not commit.
+            CommitRejected, CommitError: a hook of the repository refused (see `stderr`), or git could not commit.
         """
         return await verbs.commit(self._ctx, message)
 
@@ -289,8 +287,7 @@ class AsyncGitMachine:
 
         Raises:
             PushRejectedError: the remote's branch has other commits, or a rule of its own forbids it.
-            PushAuthenticationError: the remote did not accept the credential.
-            PushUnreachableError: the remote did not answer.
+            PushAuthenticationError, PushUnreachableError: it did not accept the credential, or did not answer.
         """
         return await verbs.push(self._ctx)
 
