@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from gitmachine.execution import ByteWriter, ExecRequest, Process
 
-__all__ = ["KILL_GRACE_SECONDS", "Run"]
+__all__ = ["KILL_GRACE_SECONDS", "Run", "kill_quietly"]
 
 KILL_GRACE_SECONDS = 10.0
 """How long a killed process tree may take to report its end."""
@@ -49,7 +49,7 @@ class Run:
         except BaseException:
             # A callback that raised, a lost machine, a cancellation: the command must not outlive it.
             await self._end_tasks()
-            await _kill_shielded(process)
+            await kill_quietly(process)
             raise
         finally:
             await self._end_tasks()
@@ -126,7 +126,9 @@ _kills: set[asyncio.Task[None]] = set()
 """Kills that go on after their caller was cancelled a second time: somebody must hold them."""
 
 
-async def _kill_shielded(process: Process) -> None:
+async def kill_quietly(process: Process) -> None:
+    """Kill a process tree and wait, within a deadline, for its end; goes on when the caller is cancelled."""
+
     async def kill() -> None:
         with contextlib.suppress(Exception):  # the error that made us kill matters more than a kill that fails
             async with asyncio.timeout(KILL_GRACE_SECONDS):

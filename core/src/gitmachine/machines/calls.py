@@ -1,0 +1,71 @@
+"""One call to a provider: its deadline, and its exceptions as ours."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, TypeVar
+
+from gitmachine.errors import GitMachineError, MachineError, MachineStartError, file_error
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import Any
+
+    from gitmachine.clock import PausableClock
+    from gitmachine.machine import Machine
+
+__all__ = ["DeadlineError", "bounded", "in_our_terms"]
+
+T = TypeVar("T")
+
+_log = logging.getLogger("gitmachine.machine")
+
+_left_behind: set[asyncio.Task[Any]] = set()
+"""Calls that ignored their cancellation: somebody must hold them until they end."""
+
+
+class DeadlineError(Exception):
+    """A call did not end in time; never leaves this room."""
+
+
+async def bounded(call: Coroutine[Any, Any, T], seconds: float, *, clock: PausableClock, cancel_seconds: float) -> T:
+    """Await a call for so many seconds of a clock; one that ignores its cancellation is left behind.
+
+    Raises:
+        DeadlineError: it did not end in time.
+    """
+    task = asyncio.ensure_future(call)
+    task.add_done_callback(_forget)
+    try:
+        async with clock.limit(seconds):
+            await asyncio.wait([task])
+    except TimeoutError as error:
+        if not task.done():
+            raise DeadlineError from error
+    finally:
+        if not task.done():
+            _left_behind.add(task)
+            task.cancel()
+            await asyncio.wait([task], timeout=cancel_seconds)
+    return task.result()
+
+
+def _forget(task: asyncio.Task[Any]) -> None:
+    failed = not task.cancelled() and task.exception() is not None
+    if task in _left_behind and failed:
+        _log.debug("a cancelled call to a machine failed: %r", task.exception())
+    _left_behind.discard(task)
+
+
+def in_our_terms(error: Exception, machine: Machine, operation: str, *, path: str | None = None) -> GitMachineError:
+    """Return the exception to raise for one that a provider raised; ours stay as they are."""
+    if isinstance(error, GitMachineError):
+        return error
+    where = {"machine_id": machine.id, "provider": machine.provider, "operation": operation}
+    reason = str(error) or type(error).__name__
+    if path is not None and isinstance(error, OSError) and error.errno is not None:
+        return file_error(error.errno, f"{operation} {path!r}: {error.strerror or reason}", path=path, **where)
+    message = f"the {machine.provider} machine failed to {operation}: {type(error).__name__}: {reason}"
+    cls = MachineStartError if operation == "start" else MachineError
+    return cls(message, **where)
