@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gitmachine.errors import GitMachineError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gitmachine.config.model import Settings
     from gitmachine.config.machines import ClassOf
+    from gitmachine.config.model import Settings
     from gitmachine.plugins.host import PluginHost
 
-__all__ = ["installed_classes", "plugin_host"]
+__all__ = ["check_installed", "installed_classes", "installed_schema", "plugin_host"]
 
 
 def plugin_host(settings: Settings, environ: Mapping[str, str] | None = None) -> PluginHost:
@@ -46,3 +46,33 @@ def installed_classes(settings: Settings, environ: Mapping[str, str] | None = No
             return None  # not installed or broken: choosing it says so, its table alone stops nobody
 
     return class_of
+
+
+def check_installed(settings: Settings, environ: Mapping[str, str] | None = None) -> list[str]:
+    """Return what is wrong with the tables of providers and machines, and with the choice of a provider."""
+    from gitmachine.config.machines import DEFAULT_PROVIDER, check_tables
+    from gitmachine.plugins.registry import Registry
+
+    environ = os.environ if environ is None else environ
+    problems = check_tables(settings, installed_classes(settings, environ), environ)
+    try:
+        Registry(plugin_host(settings, environ)).resolve(settings.provider or DEFAULT_PROVIDER)
+    except GitMachineError as error:
+        problems.append(f"{error} @ provider")
+    return problems
+
+
+def installed_schema(environ: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return the JSON Schema of the configuration file, with the options of every installed provider."""
+    from gitmachine.config.schema import settings_schema
+    from gitmachine.plugins.host import PluginHost
+    from gitmachine.plugins.registry import Registry
+
+    registry = Registry(PluginHost.default(os.environ if environ is None else environ))
+    classes: dict[str, type] = {}
+    for offer in registry.providers():
+        try:
+            classes[offer.spec.name] = registry.config_class(offer.spec.name)
+        except GitMachineError:
+            continue  # `gitmachine doctor` says what is wrong with it; its table may hold anything
+    return settings_schema(classes)

@@ -11,15 +11,15 @@ from typing import Any
 import attrs
 
 from gitmachine.config import environment
+from gitmachine.config.machines import check_tables
 from gitmachine.config.model import Settings
 from gitmachine.config.problems import Inside, sentences
 from gitmachine.config.sources import Source, find
 from gitmachine.config.structure import structure, structure_fields
-from gitmachine.config.machines import check_tables
 from gitmachine.config.text import expand
 from gitmachine.errors import ConfigError
 
-__all__ = ["load_config"]
+__all__ = ["load_config", "working_directory"]
 
 _TABLES = ("providers", "machines")
 """Resolved only when one of them is chosen: a variable missing for another provider stops nobody."""
@@ -29,10 +29,11 @@ _ELSEWHERE = re.compile(r"[/~-]|[^/]*:")
 """How URLs, scp-like places (``host:path``) and absolute paths begin; and options, which are refused later."""
 
 
-def _cwd() -> Path | None:
+def working_directory() -> Path | None:
+    """Return the working directory, or None when it is gone."""
     try:
         return Path.cwd()
-    except OSError:  # the directory is gone
+    except OSError:
         return None
 
 
@@ -105,7 +106,7 @@ def load_config(
         ConfigError: every problem found, each with its path.
     """
     environ = os.environ if environ is None else environ
-    source = find(path, environ, Path(cwd).absolute() if cwd is not None else _cwd())
+    source = find(path, environ, Path(cwd).absolute() if cwd is not None else working_directory())
     arguments = {key: value for key, value in (overrides or {}).items() if value is not None}
     problems: list[str] = []
     from_file = _from_file(source, environ, problems) if source is not None else {}

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from gitmachine.config.model import ResolvedMachine, Settings
-from gitmachine.config.problems import Inside, sentences, suggest
+from gitmachine.config.problems import Inside, Misplaced, sentences, suggest
 from gitmachine.config.structure import configurable, is_secret, structure_fields
 from gitmachine.config.text import Loose, escape, expand, join, loosen, variables
 from gitmachine.errors import ConfigError
@@ -211,18 +211,20 @@ def _check_table(
 ) -> list[str]:
     problems: list[str] = []
     data: dict[str, Any] = {}
+    unresolved: set[str] = set()
     for key, value in table.items():
         missing: list[str] = []
-        item = expand(value, environ, join(path, key), missing)
+        data[key] = expand(value, environ, join(path, key), missing)
         problems += missing
-        if not missing:
-            data[key] = item
+        unresolved |= {key} if missing else set()
     cls = class_of(provider)
-    if cls is not None:
-        # Required keys may come from another layer; only a whole table can lack them.
-        _values, wrong = structure_fields(cls, data)
-        lacking = not problems and not partial
-        problems += [
-            line for key, error in wrong if key in data or lacking for line in sentences(Inside([(key, error)]), path)
-        ]
+    if cls is None:
+        return problems
+    _values, wrong = structure_fields(cls, data)
+    for key, error in wrong:
+        # A required key that is absent may come from another layer; a value without its variable has no type yet.
+        absent = key not in data and (partial or bool(unresolved))
+        untyped = key in unresolved and not isinstance(error, Misplaced)
+        if not absent and not untyped:
+            problems += sentences(Inside([(key, error)]), path)
     return problems

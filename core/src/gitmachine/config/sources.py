@@ -12,9 +12,9 @@ import attrs
 from gitmachine.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-__all__ = ["FILE_NAME", "Source", "candidates", "find"]
+__all__ = ["FILE_NAME", "Source", "find", "locate", "user_file"]
 
 FILE_NAME = "gitmachine.toml"
 PYPROJECT = "pyproject.toml"
@@ -95,31 +95,41 @@ def _names_us(path: Path) -> bool:
     return isinstance(tool, dict) and "gitmachine" in tool
 
 
-def candidates(environ: Mapping[str, str], cwd: Path | None) -> list[Path]:
-    """Return the places that are looked at when no file is named, the first found wins."""
+def user_file(environ: Mapping[str, str]) -> Path:
+    """Return the file of the user's configuration directory, whether it exists or not."""
     from gitmachine.state.places import Places
 
-    places = []
+    return Places.default(environ).config / FILE_NAME
+
+
+def _candidates(environ: Mapping[str, str], cwd: Path | None) -> Iterator[Path]:
     if cwd is not None:
         for folder in (cwd, *cwd.parents):
-            places += [folder / FILE_NAME, folder / PYPROJECT]
-    return [*places, Places.default(environ).config / FILE_NAME]
+            yield folder / FILE_NAME
+            yield folder / PYPROJECT
+    yield user_file(environ)
 
 
-def find(path: str | Path | None, environ: Mapping[str, str], cwd: Path | None) -> Source | None:
-    """Return the configuration file: the one named, else by ``GITMACHINE_CONFIG``, else the first candidate.
-
-    Raises:
-        ConfigError: it cannot be read, or is not TOML (file, line and what is wrong).
-    """
+def locate(path: str | Path | None, environ: Mapping[str, str], cwd: Path | None) -> Path | None:
+    """Return the file that is read: the one named, else by ``GITMACHINE_CONFIG``, else the first of the usual ones."""
     named = path if path is not None else environ.get("GITMACHINE_CONFIG", "").strip() or None
     if named is not None:
-        return _read(Path(named).expanduser())
-    for candidate in candidates(environ, cwd):
+        return Path(named).expanduser()
+    for candidate in _candidates(environ, cwd):
         try:
             present = candidate.exists()
         except OSError:
             continue  # a folder above that we may not look into
         if present and (candidate.name != PYPROJECT or _names_us(candidate)):
-            return _read(candidate)
+            return candidate
     return None
+
+
+def find(path: str | Path | None, environ: Mapping[str, str], cwd: Path | None) -> Source | None:
+    """Return what is in the configuration file, or None when there is none.
+
+    Raises:
+        ConfigError: it cannot be read, or is not TOML (file, line and what is wrong).
+    """
+    found = locate(path, environ, cwd)
+    return _read(found) if found is not None else None

@@ -1,0 +1,114 @@
+"""The group of all commands, loaded one by one, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import click
+
+from gitmachine import __version__
+from gitmachine.cli.exits import Exit, exit_code
+from gitmachine.cli.messages import explain, say, show_traceback
+from gitmachine.cli.options import Invocation, debug_option
+from gitmachine.cli.output import OutputClosed
+from gitmachine.errors import GitMachineError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["COMMANDS", "cli", "run"]
+
+COMMANDS = {
+    "config": "gitmachine.cli.configuration:config",
+    "doctor": "gitmachine.cli.doctor:doctor",
+    "plugins": "gitmachine.cli.listing:plugins",
+    "providers": "gitmachine.cli.listing:providers",
+    "run": "gitmachine.cli.run:run",
+}
+"""Each command and where it is."""
+
+
+class _Commands(click.Group):
+    """Imports a command's module when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        module, _, name = COMMANDS.get(cmd_name, "").partition(":")
+        command = getattr(import_module(module), name) if module else None
+        return command if isinstance(command, click.Command) else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from gitmachine.config.problems import suggest
+
+            ctx.fail(f"no command {args[0]!r}: {suggest(args[0], sorted(COMMANDS))}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    no_args_is_help=True,
+)
+@click.version_option(__version__, "-V", "--version", message="gitmachine %(version)s")
+@debug_option
+def cli() -> None:
+    """Run commands on a git repository inside an isolated machine; the work comes back as commits."""
+
+
+def run(args: Sequence[str]) -> int:
+    """Run the command line and return the exit code; nothing is raised."""
+    invocation = Invocation(debug=os.environ.get("GITMACHINE_DEBUG", "").strip() not in ("", "0"))
+    try:
+        code = cli.main(args=list(args), prog_name="gitmachine", standalone_mode=False, obj=invocation)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return Exit.USAGE
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx is not None else "gitmachine"
+        say(f"{_lower(error.format_message())} (see: {path} --help)")
+        return Exit.USAGE
+    except click.ClickException as error:
+        say(_lower(error.format_message()))
+        return Exit.USAGE
+    except (OutputClosed, BrokenPipeError):
+        _silence_stdout()
+        return Exit.BROKEN_PIPE
+    except (click.Abort, KeyboardInterrupt):
+        say("interrupted")
+        return Exit.INTERRUPTED
+    except GitMachineError as error:
+        if invocation.debug:
+            show_traceback(error)
+        say(explain(error))
+        return exit_code(error)
+    except Exception as error:  # noqa: BLE001  # a mistake of ours: told in one line, with the traceback on request
+        if invocation.debug:
+            show_traceback(error)
+        say(f"internal error: {type(error).__name__}: {error} (--debug shows where; please report it)")
+        return Exit.FAILURE
+    return code if isinstance(code, int) else Exit.OK
+
+
+def _lower(message: str) -> str:
+    return (message[:1].lower() + message[1:]).rstrip(".")
+
+
+def _silence_stdout() -> None:
+    """Let the interpreter's last flush go nowhere instead of failing."""
+    with contextlib.suppress(OSError):
+        sink = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(sink, 1)
+        os.close(sink)
