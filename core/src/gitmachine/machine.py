@@ -154,6 +154,10 @@ class Machine(ABC):
         """Kill every process in the machine that commands left behind; the machine stays usable."""
         raise self.unsupported("terminate_processes", Capability.QUIESCE)
 
+    def hint(self, result: ExecResult) -> str | None:
+        """Return advice for the user about a command that failed, or None; asks nobody."""
+        return None
+
     async def close(self) -> None:  # noqa: B027  # most machines hold nothing
         """Let go of the machine and leave it as it is; the object is not used afterwards."""
 

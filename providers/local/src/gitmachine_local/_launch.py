@@ -1,0 +1,198 @@
+"""Starting the first process of a machine, so that it belongs to nobody and outlives its client."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+from importlib.util import cache_from_source
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from gitmachine import MachineStartError
+from gitmachine_local import _processes, _records, _sandbox
+from gitmachine_local._errors import PROVIDER
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gitmachine_local._records import Record
+    from gitmachine_local.config import LocalConfig
+
+PACKAGE = Path(__file__).parent / "supervisor"
+BOOT = "import sys; sys.path.append(sys.argv.pop()); from gitmachine_local.supervisor.loop import main; main()"
+INFO_SECONDS = 30.0
+
+UNSANDBOXED = 'or set isolation = "none" for the local provider to run commands without a sandbox'
+FORBIDDEN = (
+    "No permissions to create new namespace",
+    "Creating new namespace failed",
+    "setting up uid map",
+    "setting up gid map",
+    "Operation not permitted",
+)
+
+
+def start_error(message: str) -> MachineStartError:
+    """Return the error for an obstacle, with the way around it."""
+    return MachineStartError(f"{message}, {UNSANDBOXED}", provider=PROVIDER, operation="start")
+
+
+def listen(record: Record) -> socket.socket:
+    """Make the machine's socket; the supervisor inherits it, so that nothing of it need be seen inside."""
+    _records.private_directory(record.socket.parent)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with _records.short_path(record.socket) as short:
+            sock.bind(short)
+        record.socket.chmod(0o600)
+        sock.listen(64)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def launch(config: LocalConfig, record: Record) -> Record:
+    """Start the machine's first process and return the record with its identity. Blocks for some milliseconds.
+
+    Raises:
+        MachineStartError: no sandbox can be had here, and why.
+    """
+    with listen(record) as listener:
+        if config.isolation == "none":
+            return _launch_bare(record, listener)
+        if not sys.platform.startswith("linux"):
+            raise start_error(f"sandboxes need Linux, and this is {sys.platform}: use another provider")
+        programs = _sandbox.bubblewraps(config)
+        if not programs:
+            wanted = f"{config.bubblewrap!r}" if config.bubblewrap else "bwrap"
+            raise start_error(f"bubblewrap is missing, {wanted} was not found: install bubblewrap")
+        problems = []
+        for program in programs:
+            try:
+                return _launch_sandboxed(program, config, record, listener)
+            except MachineStartError as error:
+                problems.append(error)
+        raise problems[0]
+
+
+def _launch_bare(record: Record, listener: socket.socket) -> Record:
+    executable = getattr(sys, "_base_executable", None) or sys.executable
+    argv = [executable, *_boot(listener, str(PACKAGE.parent.parent))]
+    pid = _orphan(argv, [listener.fileno()], record.log)
+    return attrs.evolve(record, first=_identity(pid, record))
+
+
+def _launch_sandboxed(program: Path, config: LocalConfig, record: Record, listener: socket.socket) -> Record:
+    python = _sandbox.interpreter()
+    _compile()
+    with contextlib.ExitStack() as stack:
+        info, info_w = os.pipe()
+        stack.callback(os.close, info)
+        stack.callback(os.close, info_w)
+        files = {path: _memory_file(stack, data) for path, data in _sandbox.contents(config).items()}
+        options = _sandbox.arguments(config, home=record.home, package=PACKAGE, prefix=python.prefix, files=files)
+        args = _memory_file(stack, b"".join(os.fsencode(option) + b"\0" for option in options))
+        argv = [str(program), "--args", str(args), "--info-fd", str(info_w), "--", str(python.executable)]
+        argv += _boot(listener, _sandbox.PACKAGE)
+        monitor = _orphan(argv, [listener.fileno(), info_w, args, *files.values()], record.log)
+        first = _first_process(info, monitor)
+        if first is None:
+            _processes.end(_processes.identify(monitor))
+            raise refusal(record)
+        return attrs.evolve(record, first=_identity(first, record), monitor=_processes.identify(monitor))
+
+
+def _boot(listener: socket.socket, package: str) -> list[str]:
+    # The package's directory comes last, so that nothing beside it is taken for the standard library.
+    return ["-I", "-S", "-c", BOOT, str(listener.fileno()), package]
+
+
+def _orphan(argv: Sequence[str], fds: Sequence[int], log: Path) -> int:
+    """Start a program in a session of its own whose parent is gone at once, and return its pid."""
+    with log.open("ab") as errors:
+        done = subprocess.run(
+            ["sh", "-c", '"$@" >/dev/null & echo $!', "sh", *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env={"PATH": os.defpath},
+            cwd="/",
+            pass_fds=fds,
+            start_new_session=True,
+            timeout=INFO_SECONDS,
+            check=True,
+        )
+    return int(done.stdout)
+
+
+def _first_process(info: int, monitor: int) -> int | None:
+    """Read the pid of the sandbox's first process from bubblewrap; None when bubblewrap ended without one."""
+    os.set_blocking(info, False)
+    text, deadline = b"", time.monotonic() + INFO_SECONDS
+    while time.monotonic() < deadline:
+        if select.select([info], [], [], 0.05)[0]:
+            text += os.read(info, 4096)
+            with contextlib.suppress(ValueError):
+                return int(json.loads(text)["child-pid"])
+        elif _processes.identify(monitor) is None:
+            return None
+    return None
+
+
+def _identity(pid: int, record: Record) -> _processes.Identity:
+    identity = _processes.identify(pid)
+    if identity is None:
+        raise MachineStartError(
+            f"the machine's first process ended at once: {said(record)}", provider=PROVIDER, operation="start"
+        )
+    return identity
+
+
+def said(record: Record) -> str:
+    """Return the end of what bubblewrap and the supervisor said on standard error."""
+    with contextlib.suppress(OSError):
+        return record.log.read_bytes()[-2000:].decode("utf-8", "replace").strip() or "it said nothing"
+    return "it said nothing"
+
+
+def refusal(record: Record) -> MachineStartError:
+    """Return the error for a machine whose first process did not come up, from what was said on standard error."""
+    words = said(record)
+    if record.isolation == "none":
+        return MachineStartError(f"the supervisor did not start: {words}", provider=PROVIDER, operation="start")
+    if any(sign in words for sign in FORBIDDEN):
+        return start_error(
+            f"this host does not let its users make sandboxes, user namespaces are forbidden ({words}): "
+            "allow them (sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces, or an AppArmor profile)"
+        )
+    return start_error(f"bubblewrap could not make a sandbox ({words}): correct that")
+
+
+def _memory_file(stack: contextlib.ExitStack, data: bytes) -> int:
+    fd = os.memfd_create("gitmachine")
+    stack.callback(os.close, fd)
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def _compile() -> None:
+    """Compile the supervisor once, for inside its directory is read-only; installers have done so already."""
+    for source in PACKAGE.glob("*.py"):
+        cached = Path(cache_from_source(str(source)))
+        if not cached.exists() or cached.stat().st_mtime < source.stat().st_mtime:
+            import py_compile
+
+            with contextlib.suppress(OSError, py_compile.PyCompileError):  # read-only: it starts 10 ms later
+                py_compile.compile(str(source), doraise=True)

@@ -1,0 +1,107 @@
+"""Processes of the host, known by pid and start time, and ended for certain."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+RLIMIT_LOCKS_LINE = b"Max file locks"
+
+Identity = tuple[int, str]
+"""A pid and when it started, in the system's own words: together they name one process for ever."""
+
+
+def identify(pid: int) -> Identity | None:
+    """Return the identity of a live process; None when there is none, or only its zombie."""
+    if not sys.platform.startswith("linux"):
+        words = subprocess.run(
+            ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False, timeout=10
+        ).stdout.split(maxsplit=1)
+        return None if len(words) < 2 or words[0].startswith("Z") else (pid, words[1].strip())
+    try:
+        words = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].decode().split()
+    except OSError:
+        return None
+    return None if words[0] in "ZXx" else (pid, words[19])
+
+
+def is_alive(identity: Identity | None) -> bool:
+    """Whether that very process lives."""
+    return identity is not None and identify(identity[0]) == tuple(identity)
+
+
+def end(identity: Identity | None, *, timeout_seconds: float = 30.0) -> None:
+    """Kill a process and wait until it is gone; never one that merely has its pid.
+
+    Raises:
+        TimeoutError: it does not go.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    if identity is None:
+        return
+    pidfd = None
+    with contextlib.suppress(OSError, AttributeError):  # an old kernel, another system, or gone already
+        pidfd = os.pidfd_open(identity[0])
+    try:
+        # The descriptor was opened first, so a process that is the right one now stays the one it names.
+        if not is_alive(identity):
+            return
+        with contextlib.suppress(ProcessLookupError):
+            if pidfd is None:
+                os.kill(identity[0], signal.SIGKILL)
+            else:
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        _wait(identity, pidfd, deadline)
+    finally:
+        if pidfd is not None:
+            os.close(pidfd)
+
+
+def wait_end(identity: Identity | None, *, timeout_seconds: float) -> None:
+    """Wait until a process is gone. Raises TimeoutError."""
+    if identity is not None:
+        _wait(identity, None, time.monotonic() + timeout_seconds)
+
+
+def _wait(identity: Identity, pidfd: int | None, deadline: float) -> None:
+    while is_alive(identity):
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError(f"process {identity[0]} does not end")
+        if pidfd is not None:
+            select.select([pidfd], [], [], min(left, 1.0))
+        else:
+            time.sleep(0.002)
+
+
+def end_marked(prefix: int) -> None:
+    """Kill every process that carries a machine's mark: what an unsandboxed machine whose supervisor died left."""
+    for _round in range(100):
+        marked = [pid for pid in _pids() if _mark(pid) >> 24 == prefix]
+        if not marked:
+            return
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in marked:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, number)
+        time.sleep(0.002)
+
+
+def _pids() -> list[int]:
+    proc = Path("/proc")
+    return [int(entry.name) for entry in proc.iterdir() if entry.name.isdigit()] if proc.is_dir() else []
+
+
+def _mark(pid: int) -> int:
+    with contextlib.suppress(OSError, ValueError):
+        if identify(pid) is not None:
+            for line in Path(f"/proc/{pid}/limits").read_bytes().splitlines():
+                if line.startswith(RLIMIT_LOCKS_LINE):
+                    return int(line.split()[3])
+    return 0

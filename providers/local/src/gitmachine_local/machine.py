@@ -1,0 +1,329 @@
+"""The local machine: processes of this host in a sandbox, behind a supervisor that outlives its client."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import io
+import os
+import posixpath
+import secrets
+from typing import TYPE_CHECKING, ClassVar
+
+from gitmachine import InvalidStateError, MachineError, MachineLostError, MachineStartError
+from gitmachine.errors import file_error
+from gitmachine.machine import DEFAULT_MAX_READ_BYTES, Capability, Machine, MachineState
+from gitmachine_local import _hints, _launch, _processes, _records, _sandbox
+from gitmachine_local._client import Channel
+from gitmachine_local._errors import PROVIDER, file_errors, machine_errors, spawn_errors
+from gitmachine_local._process import LocalProcess, PipeReader, PipeWriter
+from gitmachine_local.config import LocalConfig
+
+if TYPE_CHECKING:
+    from gitmachine import ExecRequest, ExecResult, Process
+    from gitmachine_local._records import Record
+
+__all__ = ["LocalMachine", "connect"]
+
+MAX_LISTING_BYTES = 256 << 20
+
+
+class LocalMachine(Machine):
+    """Commands run in a bubblewrap sandbox on this host (or, with ``isolation="none"``, on the host as it is).
+
+    The machine has a private home, no network unless asked, and nothing of the host but its programs. It lives until
+    `stop`, whoever started it: `connect` takes it over from any process of the same user.
+    """
+
+    provider: ClassVar[str] = PROVIDER
+    capabilities = frozenset({Capability.SPAWN, Capability.STDIN_EOF, Capability.PAUSE, Capability.QUIESCE})
+
+    def __init__(self, config: LocalConfig | None = None) -> None:
+        self.config = config if config is not None else LocalConfig()
+        self.workdir = _sandbox.HOME
+        self._record: Record | None = None
+        self._state = MachineState.IDLE
+        self._channel: Channel | None = None
+
+    @classmethod
+    async def connect(cls, machine_id: str, config: LocalConfig | None = None) -> LocalMachine:
+        """Take over a machine that runs already.
+
+        Raises:
+            MachineLostError: it is gone, or never was.
+        """
+        record = await asyncio.to_thread(_records.Record.load, machine_id)
+        if record is None or not await asyncio.to_thread(_processes.is_alive, record.first):
+            raise MachineLostError(
+                f"there is no running local machine {machine_id!r}",
+                machine_id=machine_id,
+                provider=PROVIDER,
+                operation="connect",
+            )
+        machine = cls(config)
+        machine._adopt(record)
+        channel = await machine._connected()
+        paused = await channel.call("hello")
+        machine._state = MachineState.PAUSED if paused else MachineState.RUNNING
+        return machine
+
+    @property
+    def id(self) -> str | None:
+        """Twelve hexadecimal digits, from start to stop."""
+        return self._record.id if self._record is not None else None
+
+    @property
+    def state(self) -> MachineState:
+        """The state as this object knows it."""
+        return self._state
+
+    def _adopt(self, record: Record) -> None:
+        self._record = record
+        self.workdir = str(record.home) if record.isolation == "none" else _sandbox.HOME
+
+    # Life
+
+    async def start(self) -> None:
+        """Start the supervisor, in its sandbox, and wait until it answers."""
+        await asyncio.to_thread(_records.sweep)
+        record = await asyncio.to_thread(self._prepare)
+        self._adopt(record)
+        try:
+            record = await self._uninterrupted(record)
+            self._adopt(record)
+            await self._greet(record)
+        except BaseException as error:
+            await asyncio.shield(self._undo())
+            if isinstance(error, (MachineLostError, OSError)):
+                raise self._failed(record, error) from error
+            raise
+        self._state = MachineState.RUNNING
+
+    def _prepare(self) -> Record:
+        """Write down that a machine is about to be, before anything of it is."""
+        owner = _processes.identify(os.getpid()) or (os.getpid(), "")
+        record = _records.Record(
+            id=secrets.token_hex(6),
+            isolation=self.config.isolation,
+            network=self.config.network,
+            prefix=secrets.randbits(35) | 1 << 35,
+            owner=owner,
+        )
+        _records.private_directory(_records.state_directory())
+        record.directory.mkdir(mode=0o700)
+        record.save()
+        record.home.mkdir(mode=0o700)
+        return record
+
+    async def _uninterrupted(self, record: Record) -> Record:
+        """Launch in a thread; a cancellation waits until it is known what was launched, so that it can be undone."""
+        launching = asyncio.ensure_future(asyncio.to_thread(_launch.launch, self.config, record))
+        try:
+            return await asyncio.shield(launching)
+        except asyncio.CancelledError:
+            with contextlib.suppress(MachineError, OSError):
+                self._adopt(await launching)
+            raise
+
+    async def _greet(self, record: Record) -> None:
+        channel = await self._connected()
+        prefix = None if record.isolation == "none" else _sandbox.interpreter().prefix
+        env = _sandbox.environment(self.config, self.workdir, prefix)
+        pairs = [os.fsencode(f"{name}={value}") for name, value in env.items()]
+        await channel.call("init", os.fsencode(self.workdir), b"%d" % record.prefix, *pairs)
+        await asyncio.to_thread(record.save)
+        await channel.call("keep")  # until now, the machine ends when this process does
+
+    async def _undo(self) -> None:
+        record, self._record = self._record, None
+        self._disconnect()
+        if record is not None:
+            await asyncio.to_thread(_destroy, record)
+
+    def _failed(self, record: Record, error: Exception) -> MachineStartError:
+        if isinstance(error, MachineLostError):
+            return _launch.refusal(record)
+        return MachineStartError(f"the local machine did not start: {error}", provider=PROVIDER, operation="start")
+
+    async def stop(self) -> None:
+        """End the first process, and with it all others; remove the home."""
+        if self._record is not None:
+            record = self._record
+            if record.isolation == "none" and self._channel is not None:
+                with contextlib.suppress(MachineLostError):
+                    await (await self._connected()).call("shutdown")
+            self._disconnect()
+            with machine_errors(record.id, "stop"):
+                await asyncio.to_thread(_destroy, record)
+        self._record = None
+        self._state = MachineState.STOPPED
+
+    async def pause(self) -> None:
+        """Stop every process; the clocks of commands' timeouts stand still."""
+        with machine_errors(self.id, "pause"):
+            await (await self._connected()).call("pause")
+        self._state = MachineState.PAUSED
+
+    async def resume(self) -> None:
+        """Continue what `pause` stopped."""
+        with machine_errors(self.id, "resume"):
+            await (await self._connected()).call("resume")
+        self._state = MachineState.RUNNING
+
+    async def terminate_processes(self) -> None:
+        """Kill every process of the machine; also those of commands that are running."""
+        with machine_errors(self.id, "terminate processes"):
+            await (await self._connected()).call("terminate")
+
+    async def close(self) -> None:
+        """Let go of the machine; commands that run in the foreground end with their client."""
+        self._disconnect()
+
+    async def _connected(self) -> Channel:
+        """Return the channel to the supervisor; a new one where the loop of the old one is another."""
+        record = self._record
+        if record is None:
+            raise InvalidStateError("the machine is not running: call start() first", provider=PROVIDER)
+        channel = self._channel
+        if channel is not None and channel.loop is asyncio.get_running_loop() and not channel.closed:
+            return channel
+        if channel is not None and channel.lost is not None and channel.loop is asyncio.get_running_loop():
+            raise channel.lost
+        self._disconnect()
+        self._channel = await Channel.connect(record.socket, record.id)
+        return self._channel
+
+    def _disconnect(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+
+    # Commands
+
+    async def spawn(self, request: ExecRequest) -> Process:
+        """Start a command; its output comes through pipes of this process, with nothing between."""
+        if request.user not in (None, "user"):
+            raise self.unsupported(f"run commands as {request.user!r}", Capability.USER)
+        channel = await self._connected()
+        command = [os.fsencode(word) for word in request.command]
+        pairs = [os.fsencode(f"{name}={value}") for name, value in request.env.items()]
+        cwd = request.cwd if request.cwd is not None else self.workdir
+        with machine_errors(self.id, "spawn"), spawn_errors(self.id, cwd):
+            stdin: tuple[int, ...] = os.pipe() if request.open_stdin else ()
+            out, out_w = os.pipe()
+            err, err_w = os.pipe()
+            process = LocalProcess(channel, out, err, stdin[1] if stdin else None)
+            process.ident = channel.send(
+                "spawn",
+                b"" if request.timeout is None else b"%.6f" % request.timeout,
+                os.fsencode(cwd),
+                b"%d" % len(stdin[:1]),
+                b"%d" % len(command),
+                *command,
+                *pairs,
+                fds=(os.dup(out), out_w, os.dup(err), err_w, *stdin[:1]),
+                on_exit=process.exited,
+            )
+            try:
+                process.pid = await channel.answer(process.ident)
+            except BaseException:
+                channel.tell(process.ident, "kill")
+                process.discard()
+                raise
+        return process
+
+    def hint(self, result: ExecResult) -> str | None:
+        """Say so where a command failed because the network is off."""
+        off = self._record is not None and self._record.isolation != "none" and self._record.network == "none"
+        return _hints.network_hint(result) if off else None
+
+    # Files
+
+    async def read_file(self, path: str, *, max_bytes: int = DEFAULT_MAX_READ_BYTES) -> bytes:
+        """Return a file's exact bytes."""
+        return await self._fetch("read", path, max_bytes, "read")
+
+    async def list_files(self, path: str = ".") -> list[str]:
+        """Return the sorted names in a directory."""
+        data = await self._fetch("list", path, MAX_LISTING_BYTES, "list")
+        names = [os.fsdecode(name) for name in data.split(b"\0")] if data else []
+        return sorted(name for name in names if "/" not in name and name not in ("", ".", ".."))
+
+    async def _fetch(self, op: str, path: str, max_bytes: int, verb: str) -> bytes:
+        """Read what the supervisor sends through a pipe, at most `max_bytes`, whatever it is up to."""
+        target = self._path(path, verb)
+        channel = await self._connected()
+        kept = io.BytesIO()  # its value is handed out without a copy
+        with file_errors(self.id, verb, path):
+            source, sink = os.pipe()
+            reader = PipeReader(source)
+            ident = channel.send(op, target, b"%d" % max_bytes, fds=(sink,))
+            answer = asyncio.ensure_future(channel.answer(ident, timeout=None))
+            answer.add_done_callback(lambda _: reader.finish())
+            try:
+                async for data in reader:
+                    if kept.tell() + len(data) > max_bytes:
+                        raise file_error(
+                            errno.EFBIG,
+                            f"cannot {verb} {path!r} in the machine: it is larger than the limit of {max_bytes} bytes",
+                            path=path,
+                            machine_id=self.id,
+                            provider=PROVIDER,
+                            operation=verb,
+                        )
+                    kept.write(data)
+                await answer
+            finally:
+                reader.close()
+                answer.cancel()
+                await asyncio.gather(answer, return_exceptions=True)
+        return kept.getvalue()
+
+    async def write_file(self, path: str, data: bytes | str) -> None:
+        """Replace a file atomically."""
+        target = self._path(path, "write")
+        content = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
+        channel = await self._connected()
+        with file_errors(self.id, "write", path):
+            source, sink = os.pipe()
+            writer = PipeWriter(sink)
+            ident = channel.send("write", target, b"%d" % len(content), fds=(source,))
+            answer = asyncio.ensure_future(channel.answer(ident, timeout=None))
+            answer.add_done_callback(lambda _: writer.abort())
+            try:
+                with contextlib.suppress(BrokenPipeError):  # the answer says why
+                    await writer.write(content)
+                await answer
+            finally:
+                writer.abort()
+                answer.cancel()
+                await asyncio.gather(answer, return_exceptions=True)
+
+    def _path(self, path: str, verb: str) -> bytes:
+        if "\0" in path or not path:
+            raise file_error(
+                errno.EINVAL if path else errno.ENOENT,
+                f"cannot {verb} {path!r} in the machine: expected a path",
+                path=path,
+                machine_id=self.id,
+                provider=PROVIDER,
+                operation=verb,
+            )
+        return os.fsencode(posixpath.join(self.workdir, path))
+
+
+def _destroy(record: Record) -> None:
+    """End the machine's processes, outermost last, and remove what it has on the host."""
+    _processes.end(record.first)
+    with contextlib.suppress(TimeoutError):
+        _processes.wait_end(record.monitor, timeout_seconds=5.0)
+    _processes.end(record.monitor)
+    if record.isolation == "none":
+        _processes.end_marked(record.prefix)
+    record.remove()
+
+
+async def connect(machine_id: str, config: LocalConfig | None = None) -> LocalMachine:
+    """Take over a local machine that runs already; see `LocalMachine.connect`."""
+    return await LocalMachine.connect(machine_id, config)

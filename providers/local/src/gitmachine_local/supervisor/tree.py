@@ -1,0 +1,156 @@
+"""The processes of a machine: who belongs to a command, how to stop them all, how to kill them all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+RLIMIT_LOCKS = 10
+"""Unused by Linux since 2.4 and inherited through fork, exec, setsid and ``env -i``: its soft value marks a command."""
+
+FREEZE_SECONDS = 10.0
+
+
+class Row(NamedTuple):
+    """A process as ``/proc/PID/stat`` tells it."""
+
+    parent: int
+    session: int
+    state: str
+    start: int
+
+
+Table = Mapping[int, Row]
+Selection = Callable[[Table], set[int]]
+"""From the process table to the pids of interest; may remember what it saw."""
+
+
+def processes() -> dict[int, Row]:
+    """Return every process that can be seen."""
+    table = {}
+    for name in os.listdir("/proc"):  # noqa: PTH208  # pathlib costs more than the read
+        if not name.isdigit():
+            continue
+        with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123  # as above
+            words = file.read().rpartition(b")")[2].split()
+            table[int(name)] = Row(int(words[1]), int(words[3]), words[0].decode(), int(words[19]))
+    return table
+
+
+def set_mark(mark: int) -> bool:
+    """Mark what this process starts from now on; False where the system has no such limit, or a low one."""
+    try:
+        resource.setrlimit(RLIMIT_LOCKS, (mark, resource.getrlimit(RLIMIT_LOCKS)[1]))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def mark_of(pid: int) -> int | None:
+    """Return the mark of a process, or None."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path(f"/proc/{pid}/limits").read_bytes().splitlines():
+            if line.startswith(b"Max file locks"):
+                return int(line.split()[3])
+    return None
+
+
+def members(table: Table) -> set[int]:
+    """Return every process of the machine but this one: all, for the first of a namespace, else its descendants."""
+    own = os.getpid()
+    if own == 1:
+        return set(table) - {1}
+    known, grown = {own}, True
+    while grown:
+        new = {pid for pid, row in table.items() if row.parent in known} - known
+        known |= new
+        grown = bool(new)
+    return known - {own}
+
+
+def tree_of(leader: int, mark: int | None) -> Selection:
+    """Return the selection of a command's processes: by parent, by the leader's session and by mark."""
+    known = {leader}
+
+    def select(table: Table) -> set[int]:
+        within = members(table)
+        known.update(pid for pid in within if mark is not None and pid not in known and mark_of(pid) == mark)
+        grown = True
+        while grown:
+            new = {p for p in within - known if table[p].parent in known or table[p].session == leader}
+            known.update(new)
+            grown = bool(new)
+        return known & within
+
+    return select
+
+
+def signal_process(pid: int, number: int) -> None:
+    """Send a signal; a process that has gone, or that another user started by sudo, is left alone."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+def freeze(select: Selection) -> dict[int, int]:
+    """Stop processes, round after round, until none is running; those already stopped are not touched.
+
+    Returns the pid and start time of each process stopped here.
+
+    Raises:
+        OSError: ETIMEDOUT, and everything continues.
+    """
+    frozen: dict[int, int] = {}
+    deadline = time.monotonic() + FREEZE_SECONDS
+    while time.monotonic() < deadline:
+        table = processes()
+        running = {pid for pid in select(table) if table[pid].state not in "TtZXx"}
+        fresh = running - frozen.keys()
+        for pid in fresh:
+            frozen[pid] = table[pid].start
+            signal_process(pid, signal.SIGSTOP)
+        # A process in state D (waiting for a disk, or for its vfork child) stops before it returns to its program.
+        if all(pid in frozen and table[pid].state == "D" for pid in running):
+            return frozen
+        if not fresh:
+            time.sleep(0.001)
+    thaw(frozen)
+    raise OSError(errno.ETIMEDOUT, "processes do not stop", b"")
+
+
+def thaw(frozen: Mapping[int, int]) -> None:
+    """Continue the processes that `freeze` stopped."""
+    table = processes()
+    for pid, start in frozen.items():
+        if pid in table and table[pid].start == start:
+            signal_process(pid, signal.SIGCONT)
+
+
+def slay(select: Selection) -> None:
+    """Kill processes for certain: all are stopped first, so that none forks out of sight."""
+    with contextlib.suppress(OSError):  # what cannot be stopped is killed all the same
+        freeze(select)
+    for pid in select(processes()):
+        signal_process(pid, signal.SIGKILL)
+
+
+def slay_all() -> None:
+    """Kill every member of the machine and wait until none is left.
+
+    Raises:
+        OSError: ETIMEDOUT.
+    """
+    deadline = time.monotonic() + FREEZE_SECONDS
+    while time.monotonic() < deadline:
+        table = processes()
+        if all(table[pid].state in "ZXx" for pid in members(table)):
+            return
+        slay(members)
+        time.sleep(0.001)
+    raise OSError(errno.ETIMEDOUT, "processes do not end", b"")
