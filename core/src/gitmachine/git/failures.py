@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gitmachine.errors import CommitError, CommitRejected, GitError, PullConflictError, PullDivergedError
-from gitmachine.git.parsing import Failure, parse_failure
+from gitmachine.git.parsing import Failure, overlap, parse_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -74,10 +74,12 @@ def git_error(
     if failure.name in ("in-progress", "unmerged") and issubclass(failed, CommitError):
         message = redact(_unfinished(failure))
         return CommitError(message, in_progress=failure.detail, argv=argv, exit_code=code, stderr=stderr)
-    if failure.name == "conflict":
-        files = tuple(name for name in redact(failure.detail).split("\n") if name)
+    if failure.name in ("conflict", "overlap"):
+        conflict = failure.name == "conflict"
+        files = tuple(sorted(set(failure.fields))) if conflict else overlap(failure.fields)
+        what = "the pull conflicts in" if conflict else "the pull would overwrite uncommitted changes in"
         return PullConflictError(
-            f"the pull conflicts in {listing(files)}: nothing was changed",
+            redact(f"{what} {listing(files)}: nothing was changed"),
             files=files,
             argv=argv,
             exit_code=code,

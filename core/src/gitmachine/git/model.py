@@ -203,6 +203,7 @@ class Survey:
         nested_refs: for each nested repository, by its path, the same as `refs`.
         ignored: how many ignored files there are (ignored directories count once).
         in_progress: as in `Changes`.
+        broken: paths of nested repositories that git could not read; nothing of them can be collected.
     """
 
     head: str | None
@@ -213,6 +214,7 @@ class Survey:
     nested_refs: Mapping[str, Mapping[str, str]] = attrs.field(factory=dict)
     ignored: int = 0
     in_progress: str | None = None
+    broken: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)

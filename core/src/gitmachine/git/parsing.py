@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 __all__ = [
     "CommitReport",
     "Failure",
+    "Gathering",
+    "SeenRepository",
     "StatusReport",
     "decode",
     "encode",
+    "overlap",
     "parse_commit",
     "parse_failure",
     "parse_fields",
+    "parse_gathering",
     "parse_line_endings",
     "parse_log",
     "parse_names",
@@ -55,10 +59,11 @@ def parse_fields(output: bytes) -> list[bytes]:
 
 @attrs.frozen(kw_only=True)
 class Failure:
-    """Why a script stopped."""
+    """Why a script stopped; `fields` is what it had printed before."""
 
     name: str
     detail: str = ""
+    fields: tuple[str, ...] = ()
 
 
 def parse_failure(output: bytes) -> Failure | None:
@@ -66,7 +71,8 @@ def parse_failure(output: bytes) -> Failure | None:
     fields = parse_fields(output)
     if len(fields) < 3 or fields[-3] != b"@fail":
         return None
-    return Failure(name=decode(fields[-2]), detail=decode(fields[-1]))
+    before = tuple(decode(field) for field in fields[:-3])
+    return Failure(name=decode(fields[-2]), detail=decode(fields[-1]), fields=before)
 
 
 @attrs.frozen(kw_only=True)
@@ -119,7 +125,7 @@ def parse_status(fields: Sequence[bytes], *, operation: str | None = None) -> St
 
 
 def _against_head(states: str, submodule: str) -> str | None:
-    staged, unstaged = states
+    staged, unstaged = states[0], states[1]
     if submodule.startswith("S") and submodule[1] != "C" and staged == ".":
         return None  # only the content of the submodule changed: no commit of ours takes that in
     if staged == "A":
@@ -141,6 +147,19 @@ def parse_raw(fields: Sequence[bytes]) -> tuple[Change, ...]:
     """Read ``git diff --raw -z --no-renames``: ``:modes ids letter`` and path in turn."""
     pairs = zip(fields[::2], fields[1::2], strict=True)
     return _sorted((decode(path), entry.rsplit(b" ", 1)[-1].decode("ascii")[:1]) for entry, path in pairs)
+
+
+def overlap(fields: Sequence[str]) -> tuple[str, ...]:
+    """Return which locally changed paths (before the field ``//``) are, or hold, or lie below a path after it."""
+    border = fields.index("//")
+    mine, theirs = set(fields[:border]), set(fields[border + 1 :])
+    above = {parent for path in theirs for parent in _parents(path)}
+    met = {path for path in mine if path in theirs or path in above or not theirs.isdisjoint(_parents(path))}
+    return tuple(sorted(met or mine))
+
+
+def _parents(path: str) -> list[str]:
+    return [path[:end] for end, char in enumerate(path) if char == "/"]
 
 
 def parse_line_endings(fields: Sequence[bytes]) -> tuple[str, ...]:
@@ -181,6 +200,61 @@ def parse_commit(fields: Sequence[bytes]) -> CommitReport:
         sha=decode(sha) or None,
         changes=Changes(files=parse_raw(raw), nested=tuple(path[:-1] for path in left if path.endswith("/"))),
         left=tuple(path for path in left if not path.endswith("/")),
+    )
+
+
+@attrs.frozen(kw_only=True)
+class SeenRepository:
+    """A repository as the gathering scripts saw it; `dirty` when its content differs from HEAD."""
+
+    path: str
+    kind: str
+    head: str | None
+    branch: str | None
+    tree: str
+    operation: str | None
+    dirty: bool
+    refs: dict[str, str]
+
+
+@attrs.frozen(kw_only=True)
+class Gathering:
+    """All that the gathering scripts saw, the main repository first."""
+
+    repositories: tuple[SeenRepository, ...]
+    ignored: int = 0
+    skipped: tuple[str, ...] = ()
+    broken: tuple[str, ...] = ()
+
+
+def parse_gathering(fields: Sequence[bytes]) -> Gathering:
+    """Read the records of the gathering scripts; each begins with its kind and has a fixed number of fields."""
+    seen: list[SeenRepository] = []
+    others: dict[bytes, list[str]] = {b"@ignored": ["0"], b"@skipped": [], b"@broken": []}
+    rest = iter(fields)
+    for kind in rest:
+        if kind == b"@repository":
+            path, what, head, branch, tree, operation, dirty = (decode(next(rest)) for _ in range(7))
+            seen.append(
+                SeenRepository(
+                    path=path,
+                    kind=what,
+                    head=head or None,
+                    branch=branch or None,
+                    tree=tree,
+                    operation=operation or None,
+                    dirty=bool(dirty),
+                    refs=parse_refs(next(rest)),
+                )
+            )
+        else:
+            others[kind].append(decode(next(rest)))
+    seen.sort(key=lambda one: (one.kind != "main", one.path))
+    return Gathering(
+        repositories=tuple(seen),
+        ignored=int(others[b"@ignored"][-1]),
+        skipped=tuple(sorted(others[b"@skipped"])),
+        broken=tuple(sorted(others[b"@broken"])),
     )
 
 

@@ -30,7 +30,8 @@ fi
 read_head
 [ "$head" = "$start" ] || fail checkout
 field "@status"
-GIT_OPTIONAL_LOCKS=0 g status --porcelain=v2 -z --untracked-files=all --ignored=no --no-renames \
+export GIT_OPTIONAL_LOCKS=0
+g status --porcelain=v2 -z --untracked-files=all --ignored=no --no-renames \
   --ignore-submodules=none || fail checkout
 field "@eol"
 # Whether status sees a line ending that .gitattributes wants changed depends on time stamps; the attribute does not.
@@ -44,7 +45,8 @@ CHANGES = r"""
 open_repository
 read_operation
 field "$operation"
-GIT_OPTIONAL_LOCKS=0 g status --porcelain=v2 -z --untracked-files=all --ignored=no --no-renames \
+export GIT_OPTIONAL_LOCKS=0
+g status --porcelain=v2 -z --untracked-files=all --ignored=no --no-renames \
   --ignore-submodules=dirty || fail git
 """
 """Prints the operation in progress, then status."""
@@ -149,7 +151,7 @@ g log --no-show-signature --no-notes --no-color --no-mailmap --max-count="$limit
 DIVERGENCE = r"""
 open_repository
 read_head
-other=$(g rev-parse -q --verify --end-of-options "$1^{commit}") || fail no-revision "$1"
+other=$(g rev-parse -q --verify "$1^{commit}") || fail no-revision "$1"
 field "$other"
 if [ -n "$head" ]; then g rev-list --count --left-right "$head...$other" -- || fail git
 else printf '0\t' && g rev-list --count "$other" -- || fail git; fi

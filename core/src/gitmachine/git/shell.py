@@ -50,12 +50,16 @@ field() { printf '%s\0' "$@"; }
 fail() { printf '@fail\0%s\0%s\0' "$1" "${2-}"; exit 3; }
 
 # Sets gitdir. The current directory must be the top of its own work tree: git would climb to a parent repository.
-open_repository() {
-  command -v git >/dev/null 2>&1 || fail no-git
-  answer=$(g rev-parse --show-cdup --absolute-git-dir && echo .) || fail not-a-repository
-  case $answer in "$nl"*) ;; *) fail not-a-repository ;; esac
+find_repository() {
+  answer=$(g rev-parse --show-cdup --absolute-git-dir && echo .) || return 1
+  case $answer in "$nl"*) ;; *) return 1 ;; esac
   gitdir=${answer#"$nl"}
   gitdir=${gitdir%"$nl."}
+}
+
+open_repository() {
+  command -v git >/dev/null 2>&1 || fail no-git
+  find_repository || fail not-a-repository
 }
 
 scratch() {
@@ -107,7 +111,8 @@ drop_gitlinks() {
     for entry; do
       case $entry in "160000 "*) ;; *) continue ;; esac
       path=${entry#*"$tab"}
-      case $(GIT_INDEX_FILE=$old g ls-files -s -- ":(top,literal)$path" 2>/dev/null) in "160000 "*) continue ;; esac
+      was=$(export GIT_INDEX_FILE="$old"; g ls-files -s -- ":(top,literal)$path" 2>/dev/null)
+      case $was in "160000 "*) continue ;; esac
       printf "%s\0" "$path"
     done' sh "$library" "$1" >"$tmp/gitlinks" || return 1
   [ ! -s "$tmp/gitlinks" ] || g update-index -z --force-remove --stdin <"$tmp/gitlinks"
@@ -140,9 +145,9 @@ stage() {
 _BEGIN = 'library=$1\nshift\neval "$library"\n'
 
 
-def arguments(script: str, *args: str) -> tuple[str, ...]:
+def arguments(script: str, *args: str, library: str = LIBRARY) -> tuple[str, ...]:
     """Return the argv that runs a script; args are its ``$1``, ``$2`` and so on."""
-    return ("sh", "-c", _BEGIN + script, "gitmachine", LIBRARY, *args)
+    return ("sh", "-c", _BEGIN + script, "gitmachine", library, *args)
 
 
 def environment(identity: GitIdentity) -> Mapping[str, str]:

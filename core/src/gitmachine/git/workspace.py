@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 
 from gitmachine.errors import CheckoutError, CommandTimeoutError, CommitError, ConfigError, GitError
 from gitmachine.execution import ExecRequest
-from gitmachine.git import parsing, scripts, shell
+from gitmachine.git import gathering, integration, parsing, scripts, shell
 from gitmachine.git.failures import MAX_STDERR_CHARACTERS, git_error, listing
-from gitmachine.git.model import CommitOutcome
+from gitmachine.git.model import CommitOutcome, FoundRepository, Snapshot, Survey
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from gitmachine.execution import ExecResult
     from gitmachine.git.model import Changes, Commit, GitIdentity
@@ -25,6 +25,8 @@ DEFAULT_MAX_DIFF_BYTES = 256 * 1024 * 1024
 
 MAX_ANSWER_BYTES = 512 * 1024 * 1024
 """Lists of paths and refs are never cut off silently; a larger one is an error."""
+
+SNAPSHOTS = "refs/gitmachine/snapshot/"
 
 HOOK_TIMEOUT_SECONDS = 3600.0
 """How long an explicit commit may take: a repository's hooks may run its whole test suite."""
@@ -43,6 +45,10 @@ def _message(text: str, *, auto: bool) -> str:
     elif "\0" in text:
         raise ConfigError(f"the commit message holds a NUL character: {text[:80]!r}")
     return text if text.endswith("\n") else text + "\n"
+
+
+def _found(seen: Iterable[parsing.SeenRepository]) -> tuple[FoundRepository, ...]:
+    return tuple(FoundRepository(path=one.path, kind=one.kind) for one in seen)
 
 
 class Workspace:
@@ -72,7 +78,7 @@ class Workspace:
         self._execute = execute
         self._redact = redact
         self._timeout = timeout_seconds
-        self._lock_wait = lock_wait_seconds
+        self._patience = str(round(lock_wait_seconds * 10))
 
     async def checkout(self, branch: str, start: str | None, upstream: bool) -> None:
         """Put the files of `start` in place on a new local branch, or leave the branch unborn when it is None.
@@ -155,7 +161,7 @@ class Workspace:
             "commit",
             scripts.COMMIT,
             "auto" if auto else "explicit",
-            str(round(self._lock_wait * 10)),
+            self._patience,
             failed=CommitError,
             stdin=parsing.encode(text),
             timeout_seconds=self._timeout if auto else max(hook_timeout_seconds, self._timeout),
@@ -164,6 +170,95 @@ class Workspace:
         if report.sha is None:
             return None
         return CommitOutcome(sha=report.sha, message=message, changes=report.changes, unreadable=report.left)
+
+    async def survey(self) -> Survey:
+        """Return all work in the machine: every ref, stash, worktree, nested repository, and uncommitted content.
+
+        What no ref names gets one under ``refs/gitmachine/keep/`` in its repository, so that it can be fetched; those
+        of an earlier survey are replaced. Two surveys of the same work are equal. Index and branches stay untouched.
+        """
+        seen = await self._gather("survey", "uncommitted changes\n")
+        main, *others = seen.repositories
+        return Survey(
+            head=main.head,
+            branch=main.branch,
+            tree=main.tree,
+            refs=main.refs,
+            repositories=_found(seen.repositories),
+            nested_refs={other.path: other.refs for other in others},
+            ignored=seen.ignored,
+            in_progress=main.operation,
+            broken=seen.broken,
+        )
+
+    async def snapshot(self, message: str, *, max_untracked_bytes: int | None = None) -> Snapshot:
+        """Commit everything on a ref beside the user's branches; index, HEAD and hooks stay untouched.
+
+        Also done during a merge or rebase. Linked worktrees, nested repositories and submodules with uncommitted
+        content get a snapshot of their own.
+
+        Args:
+            message: the commit's message.
+            max_untracked_bytes: larger untracked files are left out and listed in `skipped`.
+        """
+        cap = "" if max_untracked_bytes is None else str(max_untracked_bytes)
+        seen = await self._gather("snapshot", _message(message, auto=True), cap)
+        main, *others = seen.repositories
+        ref, sha = next((ref, sha) for ref, sha in main.refs.items() if ref.startswith(SNAPSHOTS))
+        return Snapshot(
+            sha=sha,
+            head=main.head,
+            tree=main.tree,
+            ref=ref,
+            number=int(ref.removeprefix(SNAPSHOTS)),
+            refs=main.refs,
+            nested_refs={other.path: other.refs for other in others},
+            repositories=_found(seen.repositories),
+            dirty=main.dirty,
+            skipped=seen.skipped,
+            in_progress=main.operation,
+        )
+
+    async def _gather(self, mode: str, message: str, cap: str = "") -> parsing.Gathering:
+        result = await self._run(
+            mode, gathering.GATHER, mode, cap, stdin=parsing.encode(message), library=gathering.GATHER_LIBRARY
+        )
+        if result.truncated:
+            raise GitError(f"the {mode} is larger than {MAX_ANSWER_BYTES} bytes", argv=("git", mode))
+        return parsing.parse_gathering(parsing.parse_fields(result.stdout_bytes))
+
+    async def restore(
+        self, snapshot: str, *, branch: str | None = None, max_untracked_bytes: int | None = None
+    ) -> None:
+        """Go back to a snapshot: its files, and its first parent as HEAD (an unborn branch when it has none).
+
+        Ends a merge or rebase in progress. Untracked files that the snapshot lacks are removed, so the caller saves
+        the present state first; ignored files and nested repositories stay.
+
+        Args:
+            snapshot: the snapshot's commit, in the machine's repository.
+            branch: the branch that HEAD shall be on afterwards; None is the one it is on.
+            max_untracked_bytes: the cap the snapshots are made with; larger untracked files stay.
+        """
+        cap = "" if max_untracked_bytes is None else str(max_untracked_bytes)
+        script, library = integration.RESTORE, gathering.GATHER_LIBRARY
+        await self._run("reset", script, snapshot, branch or "", cap, self._patience, library=library)
+
+    async def integrate(
+        self, upstream_ref: str, policy: Literal["ff", "rebase", "merge"] = "ff"
+    ) -> tuple[str | None, str]:
+        """Bring HEAD's branch up to a revision and return HEAD before and after.
+
+        Merge and rebase happen aside; files, index and branch move in one step at the end, and only when nothing is
+        in the way. Uncommitted changes elsewhere stay as they are. Hooks are off.
+
+        Raises:
+            PullDivergedError: both sides have commits and the policy is ``ff``.
+            PullConflictError: commits conflict, or uncommitted changes would be overwritten; all is as it was.
+            GitError: also when a merge or rebase is in progress.
+        """
+        old, new = await self._fields("pull", integration.INTEGRATE, upstream_ref, policy, self._patience)
+        return parsing.decode(old) or None, parsing.decode(new)
 
     async def divergence(self, upstream_ref: str) -> tuple[int, int]:
         """Return how many commits HEAD is ahead of and behind a revision."""
@@ -198,9 +293,10 @@ class Workspace:
         stdin: bytes | None = None,
         timeout_seconds: float | None = None,
         max_output_bytes: int = MAX_ANSWER_BYTES,
+        library: str = shell.LIBRARY,
     ) -> ExecResult:
         request = ExecRequest(
-            argv=shell.arguments(script, *args),
+            argv=shell.arguments(script, *args, library=library),
             cwd=self.path,
             env=self._environment(),
             stdin=stdin,
