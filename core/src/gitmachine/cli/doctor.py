@@ -105,7 +105,9 @@ def _settings(config: Path | None) -> tuple[Settings, list[Check]]:
         settings = load_settings(config)
     except ConfigError as error:
         fix = "correct it; `gitmachine config check` looks again"
-        return Settings(), [Check(name="configuration", ok=False, detail=explain(error), fix=fix)]
+        return Settings(), [
+            Check(name="configuration", ok=False, detail=explain(error).replace("\n", "\n      "), fix=fix)
+        ]
     problems = check_installed(settings)
     found = [Check(name="file", ok=True, detail=str(settings.source or "none; the defaults hold"))]
     found += [Check(name="file", ok=False, detail=problem, fix="correct the file") for problem in problems]
