@@ -15,7 +15,6 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from gitmachine import MachineLostError
-from gitmachine_local import _records
 from gitmachine_local._errors import PROVIDER, RemoteFailure
 
 if TYPE_CHECKING:
@@ -56,8 +55,7 @@ class Channel:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             sock.setblocking(False)
-            with _records.short_path(path) as short:
-                sock.connect(short)
+            sock.connect(str(path))
         except OSError as error:
             sock.close()
             message = f"the machine {machine_id} is gone: nothing answers at its socket ({error.strerror})"

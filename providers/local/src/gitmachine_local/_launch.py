@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from gitmachine import MachineStartError
-from gitmachine_local import _processes, _records, _sandbox
+from gitmachine_local import _processes, _sandbox
 from gitmachine_local._errors import PROVIDER
 
 if TYPE_CHECKING:
@@ -47,11 +47,9 @@ def start_error(message: str) -> MachineStartError:
 
 def listen(record: Record) -> socket.socket:
     """Make the machine's socket; the supervisor inherits it, so that nothing of it need be seen inside."""
-    _records.private_directory(record.socket.parent)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with _records.short_path(record.socket) as short:
-            sock.bind(short)
+        sock.bind(str(record.socket))
         record.socket.chmod(0o600)
         sock.listen(64)
     except BaseException:

@@ -2,69 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
-import stat
+import secrets
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import attrs
-import platformdirs
 
-from gitmachine import MachineError
+from gitmachine.state.places import Places, make_private
+from gitmachine_local import _processes
 from gitmachine_local._errors import PROVIDER
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 MACHINE_ID = re.compile(r"[0-9a-f]{12}")
-MAX_SOCKET_PATH = 90
-"""Linux takes 107 bytes, macOS 103."""
 
 
 def state_directory() -> Path:
     """Return the directory of all local machines."""
-    home = os.environ.get("GITMACHINE_HOME")
-    return (Path(home) / "state" if home else platformdirs.user_state_path("gitmachine")) / "local"
-
-
-def runtime_directory() -> Path:
-    """Return the directory of the sockets."""
-    home = os.environ.get("GITMACHINE_HOME")
-    return (Path(home) / "runtime" if home else platformdirs.user_runtime_path("gitmachine")) / "local"
-
-
-def private_directory(path: Path) -> Path:
-    """Make a directory that only its owner can enter.
-
-    Raises:
-        MachineError: it belongs to somebody else, or is a symlink.
-    """
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    info = path.lstat()
-    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid():
-        raise MachineError(
-            f"{path} must be a directory of yours: move it away, or set GITMACHINE_HOME", provider=PROVIDER
-        )
-    if info.st_mode & 0o077:
-        path.chmod(0o700)
-    return path
-
-
-@contextlib.contextmanager
-def short_path(path: Path) -> Iterator[str]:
-    """Give a path that fits into a socket address: the path itself, or one through a descriptor of its directory."""
-    if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
-        yield str(path)
-        return
-    fd = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{fd}/{path.name}"
-    finally:
-        os.close(fd)
+    return Places.default().state / PROVIDER
 
 
 @attrs.frozen(kw_only=True)
@@ -73,6 +29,8 @@ class Record:
 
     Attributes:
         id: the machine's id.
+        directory: what it has on the host; its home is in it.
+        socket: where its supervisor listens.
         isolation: bubblewrap or none.
         network: none or host.
         prefix: the upper bits of the mark that its processes carry.
@@ -82,6 +40,8 @@ class Record:
     """
 
     id: str
+    directory: Path
+    socket: Path
     isolation: str
     network: str
     prefix: int
@@ -89,10 +49,23 @@ class Record:
     first: tuple[int, str] | None = None
     monitor: tuple[int, str] | None = None
 
-    @property
-    def directory(self) -> Path:
-        """The machine's directory on the host."""
-        return state_directory() / self.id
+    @classmethod
+    def create(cls, *, isolation: str, network: str) -> Record:
+        """Make a machine's directory, with its record and an empty home in it: before anything else of it is."""
+        places = Places.default().ensure()
+        identity = secrets.token_hex(6)
+        record = cls(
+            id=identity,
+            directory=make_private(make_private(places.state / PROVIDER) / identity),
+            socket=places.runtime / f"{PROVIDER}-{identity}.sock",
+            isolation=isolation,
+            network=network,
+            prefix=secrets.randbits(35) | 1 << 35,
+            owner=_processes.identify(os.getpid()) or (os.getpid(), ""),
+        )
+        record.save()
+        record.home.mkdir(mode=0o700)
+        return record
 
     @property
     def home(self) -> Path:
@@ -104,15 +77,10 @@ class Record:
         """What bubblewrap and the supervisor said on standard error."""
         return self.directory / "log"
 
-    @property
-    def socket(self) -> Path:
-        """The supervisor's socket."""
-        return runtime_directory() / f"{self.id}.sock"
-
     def save(self) -> None:
         """Write the record, atomically."""
         with tempfile.NamedTemporaryFile("w", dir=self.directory, delete=False) as file:  # 0600
-            json.dump(attrs.asdict(self), file)
+            json.dump({**attrs.asdict(self), "directory": str(self.directory), "socket": str(self.socket)}, file)
         Path(file.name).replace(self.directory / "machine.json")
 
     @classmethod
@@ -126,7 +94,7 @@ class Record:
         except FileNotFoundError:
             return None
         pairs = {name: tuple(data[name]) if data[name] else None for name in ("owner", "first", "monitor")}
-        return cls(**{**data, **pairs})
+        return cls(**{**data, **pairs, "directory": path.parent, "socket": Path(data["socket"])})
 
     def remove(self) -> None:
         """Remove everything that the machine has on the host; its processes must have ended."""
@@ -164,8 +132,6 @@ def remove_tree(path: Path) -> None:
 
 def sweep() -> None:
     """Remove machines that never came to be, because the process that was starting them died."""
-    from gitmachine_local import _processes
-
     top = state_directory()
     for path in top.iterdir() if top.is_dir() else ():
         record = Record.load(path.name)

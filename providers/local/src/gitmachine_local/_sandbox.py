@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import stat
 import sys
@@ -104,12 +105,13 @@ def bubblewraps(config: LocalConfig) -> list[Path]:
 def environment(config: LocalConfig, home: str, prefix: Path | None) -> dict[str, str]:
     """Return the variables that every command sees; nothing of the client's own environment is among them."""
     folders = [f"{home}/.local/bin", "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+    user = "user" if config.isolation == "bubblewrap" else pwd.getpwuid(os.getuid()).pw_name
     if prefix is not None:
         folders.append(str(prefix / "bin"))
     return {
         "HOME": home,
-        "USER": "user",
-        "LOGNAME": "user",
+        "USER": user,
+        "LOGNAME": user,
         "SHELL": shell(),
         "PATH": ":".join(folders),
         "LANG": "C.UTF-8",

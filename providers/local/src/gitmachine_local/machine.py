@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import io
 import os
 import posixpath
-import secrets
 from typing import TYPE_CHECKING, ClassVar
 
 from gitmachine import InvalidStateError, MachineError, MachineLostError, MachineStartError
@@ -87,7 +87,8 @@ class LocalMachine(Machine):
     async def start(self) -> None:
         """Start the supervisor, in its sandbox, and wait until it answers."""
         await asyncio.to_thread(_records.sweep)
-        record = await asyncio.to_thread(self._prepare)
+        create = functools.partial(_records.Record.create, isolation=self.config.isolation, network=self.config.network)
+        record = await asyncio.to_thread(create)
         self._adopt(record)
         try:
             record = await self._uninterrupted(record)
@@ -99,22 +100,6 @@ class LocalMachine(Machine):
                 raise self._failed(record, error) from error
             raise
         self._state = MachineState.RUNNING
-
-    def _prepare(self) -> Record:
-        """Write down that a machine is about to be, before anything of it is."""
-        owner = _processes.identify(os.getpid()) or (os.getpid(), "")
-        record = _records.Record(
-            id=secrets.token_hex(6),
-            isolation=self.config.isolation,
-            network=self.config.network,
-            prefix=secrets.randbits(35) | 1 << 35,
-            owner=owner,
-        )
-        _records.private_directory(_records.state_directory())
-        record.directory.mkdir(mode=0o700)
-        record.save()
-        record.home.mkdir(mode=0o700)
-        return record
 
     async def _uninterrupted(self, record: Record) -> Record:
         """Launch in a thread; a cancellation waits until it is known what was launched, so that it can be undone."""
