@@ -15,7 +15,6 @@ from gitmachine.cli.exits import Exit, exit_code
 from gitmachine.cli.messages import explain, say, show_traceback
 from gitmachine.cli.options import Invocation, debug_option
 from gitmachine.cli.output import OutputClosed
-from gitmachine.errors import GitMachineError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,16 +88,11 @@ def run(args: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         say("interrupted")
         return Exit.INTERRUPTED
-    except GitMachineError as error:
+    except Exception as error:  # noqa: BLE001  # told in one sentence, a mistake of ours too; with the traceback on request
         if invocation.debug:
             show_traceback(error)
         say(explain(error))
         return exit_code(error)
-    except Exception as error:  # noqa: BLE001  # a mistake of ours: told in one line, with the traceback on request
-        if invocation.debug:
-            show_traceback(error)
-        say(f"internal error: {type(error).__name__}: {error} (--debug shows where; please report it)")
-        return Exit.FAILURE
     return code if isinstance(code, int) else Exit.OK
 
 

@@ -189,8 +189,6 @@ class Attempt:
         if self._plan.debug:
             say("".join(traceback.format_exception(error)))
         text = explain(error)
-        if not isinstance(error, GitMachineError):
-            text = f"internal error: {type(error).__name__}: {error} (--debug shows where; please report it)"
         outcome.error, *details = text.splitlines()
         if details:
             say(text)

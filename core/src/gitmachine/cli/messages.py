@@ -8,9 +8,9 @@ import sys
 import traceback
 import unicodedata
 
-from gitmachine.errors import ConfigError, GitError
+from gitmachine.errors import ConfigError, GitError, GitMachineError
 
-__all__ = ["clean", "explain", "say", "show_traceback", "summary"]
+__all__ = ["clean", "explain", "say", "show_traceback"]
 
 PREFIX = "gitmachine: "
 _KEPT_CONTROLS = "\n\t"
@@ -38,15 +38,12 @@ def say(text: str) -> None:
         os.write(2, data)
 
 
-def summary(error: BaseException) -> str:
-    """Return an error as one line."""
-    return explain(error).splitlines()[0]
-
-
 def explain(error: BaseException) -> str:
     """Return an error as a sentence, with a line below for each problem, note or piece of git's own words."""
     if isinstance(error, ConfigError):
         return _config(error)
+    if not isinstance(error, GitMachineError):
+        return f"internal error: {type(error).__name__}: {error} (--debug shows where; please report it)"
     text = str(error) or type(error).__name__
     lines = [text]
     if isinstance(error, GitError):

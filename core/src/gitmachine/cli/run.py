@@ -12,7 +12,7 @@ from gitmachine.cli.exits import NOTHING_STARTED, Exit
 from gitmachine.cli.messages import explain, say, show_traceback
 from gitmachine.cli.options import Invocation, config_option, debug_option, json_option, load_settings
 from gitmachine.cli.output import write_json
-from gitmachine.errors import ConfigError, GitMachineError
+from gitmachine.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +70,7 @@ def run(invocation: Invocation, /, *, as_json: bool, **given: Any) -> int:
         for hint in settings.hints:
             progress.line(hint)
         _carry_out(plan, gm, outcome, progress)
-    except GitMachineError as error:
+    except Exception as error:  # noqa: BLE001  # a mistake of ours too has an exit code of its own here
         outcome.status = Exit.USAGE if isinstance(error, NOTHING_STARTED) else Exit.RUN_FAILURE
         outcome.error = explain(error)
         if invocation.debug:
