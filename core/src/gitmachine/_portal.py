@@ -134,8 +134,12 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
+def _name(func: Callable[..., Any]) -> str:
+    return getattr(func, "__name__", "a call")
+
+
 def _refusal(func: Callable[..., Any], running: asyncio.AbstractEventLoop) -> InvalidStateError:
-    name = getattr(func, "__name__", "this")
+    name = _name(func)
     if _shared is not None and running is _shared.loop:
         return InvalidStateError(
             f"{name}() was called on GitMachine's own event loop, where waiting for it would hang: call it from a "
@@ -246,6 +250,7 @@ class _Call(Generic[_T]):
         kwargs: dict[str, Any],
     ) -> None:
         self._portal = portal
+        self._name = _name(func)
         self._func = func
         self._args = args
         self._kwargs = kwargs
@@ -264,21 +269,21 @@ class _Call(Generic[_T]):
         except BaseException as interrupt:
             self._portal.loop.call_soon_threadsafe(self._cancel)
             if not self._done.acquire(timeout=CLEANUP_SECONDS):
-                interrupt.add_note(f"{self._func.__name__}() was still cleaning up after {CLEANUP_SECONDS:g} s")
+                interrupt.add_note(f"{self._name}() was still cleaning up after {CLEANUP_SECONDS:g} s")
             elif self._error is not None and not isinstance(self._error, asyncio.CancelledError):
-                interrupt.add_note(f"{self._func.__name__}() ended with {type(self._error).__name__}: {self._error}")
+                interrupt.add_note(f"{self._name}() ended with {type(self._error).__name__}: {self._error}")
             raise
         if self._error is None:
             return self._result  # type: ignore[return-value]  # it is set when there is no error
         try:
             if isinstance(self._error, asyncio.CancelledError):
-                raise InvalidStateError(f"{self._func.__name__}() was cancelled") from self._error
+                raise InvalidStateError(f"{self._name}() was cancelled") from self._error
             raise self._error
         finally:
             self._error = None  # its traceback refers to this frame
 
     def _begin(self) -> None:
-        self._task = self._portal.loop.create_task(self._run(), name=f"gitmachine {self._func.__name__}")
+        self._task = self._portal.loop.create_task(self._run())
 
     async def _run(self) -> None:
         try:

@@ -1,4 +1,4 @@
-"""One fresh thread for each blocking call.
+"""Threads for blocking calls: a fresh one for each, or one for many in order.
 
 Time budget: 5 s.
 """
@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from gitmachine.plugins.threads import run_in_thread
+from gitmachine.plugins.threads import OrderedThread, run_in_thread
 
 
 async def test_the_answer_comes_back_from_another_daemon_thread():
@@ -85,3 +85,62 @@ def test_a_thread_that_outlives_the_loop_ends_in_silence():
     release.set()
     threads[0].join(30)
     assert not threads[0].is_alive()
+
+
+async def test_calls_on_one_thread_come_in_order_and_hold_the_caller_back():
+    seen = []
+
+    def slow(number):
+        seen.append((number, threading.current_thread()))
+        return number
+
+    with OrderedThread("ordered") as thread:
+        assert [await thread.call(slow, n) for n in range(50)] == list(range(50))
+        assert sorted(await asyncio.gather(*(thread.call(slow, n) for n in range(50, 60)))) == list(range(50, 60))
+    assert [number for number, _ in seen] == list(range(60))
+    assert len({worker for _, worker in seen}) == 1
+    worker = seen[0][1]
+    assert worker.daemon
+    await asyncio.to_thread(worker.join, 30)
+    assert not worker.is_alive()
+
+
+async def test_an_error_on_the_one_thread_is_its_callers_and_the_next_call_works():
+    with OrderedThread("ordered") as thread:
+        with pytest.raises(ZeroDivisionError):
+            await thread.call(lambda: 1 / 0)
+        assert await thread.call(lambda: "fine") == "fine"
+
+
+async def test_a_thread_without_calls_is_never_started():
+    before = threading.active_count()
+    with OrderedThread("ordered"):
+        assert threading.active_count() == before
+
+
+async def test_a_blocking_iterable_is_read_item_by_item_on_the_thread():
+    fetched = []
+
+    def produce():
+        for number in range(3):
+            fetched.append(threading.current_thread())
+            yield number
+
+    with OrderedThread("ordered") as thread:
+        received = []
+        async for item in thread.iterate(produce()):
+            received.append((item, len(fetched)))
+    assert received == [(0, 1), (1, 2), (2, 3)]
+    assert threading.current_thread() not in fetched
+
+
+async def test_an_iterable_that_raises_or_is_none_at_all_raises_where_it_is_read():
+    def produce():
+        yield 1
+        raise OSError("gone")
+
+    with OrderedThread("ordered") as thread:
+        with pytest.raises(OSError, match="gone"):
+            [item async for item in thread.iterate(produce())]
+        with pytest.raises(TypeError):
+            [item async for item in thread.iterate(7)]
