@@ -73,7 +73,7 @@ class MachineLock:
         descriptor = self._try(fcntl.LOCK_EX)
         if descriptor is None:
             # One sign for all who wait exclusively; who does not get it waits behind the one who has it.
-            sign = _try_file(self._waiting_path, fcntl.LOCK_EX)
+            sign = self._sign()
             try:
                 descriptor = await self._acquire(fcntl.LOCK_EX, deadline, timeout_seconds, what)
             finally:
@@ -107,7 +107,7 @@ class MachineLock:
     async def _let_waiting_go_first(self, until: float) -> None:
         while time.monotonic() < until:
             # Opened without O_CREAT: where nobody ever had to wait this costs one failed open.
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # a courtesy only
                 sign = _try_file(self._waiting_path, fcntl.LOCK_SH, create=False)
                 if sign is None:
                     await asyncio.sleep(FIRST_DELAY_SECONDS * 5)
@@ -115,15 +115,20 @@ class MachineLock:
                 os.close(sign)
             return
 
+    def _sign(self) -> int | None:
+        with contextlib.suppress(OSError):  # a courtesy only
+            return _try_file(self._waiting_path, fcntl.LOCK_EX)
+        return None
+
     def _try(self, mode: int) -> int | None:
         try:
-            return _try_file(self.path, mode)
-        except FileNotFoundError:
-            make_private(self.path.parent)
-        try:
-            return _try_file(self.path, mode)
+            try:
+                return _try_file(self.path, mode)
+            except FileNotFoundError:
+                make_private(self.path.parent)
+                return _try_file(self.path, mode)
         except OSError as error:
-            raise StateError(f"cannot make the lock file {str(self.path)!r}: {error.strerror or error}") from error
+            raise StateError(f"cannot use the lock file {str(self.path)!r}: {error.strerror or error}") from error
 
     def _note(self, descriptor: int, mode: int, what: str) -> None:
         """Write who holds the lock, for the message of those who wait. Nothing is ever decided by it."""
