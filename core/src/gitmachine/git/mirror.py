@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from gitmachine.errors import CloneError, StateError
+from gitmachine.git.carrying import object_format
 from gitmachine.git.host import GitCall, HostGit
 from gitmachine.git.remote import Remote
 
@@ -42,6 +43,10 @@ class Mirror:
         self.url = url
         self._host = host
 
+    def exists(self) -> bool:
+        """Tell whether it was ever filled."""
+        return (self.path / "HEAD").exists()
+
     async def update(self, credentials: CredentialSource) -> RemoteState:
         """Ask the remote with this session's credential, then fetch only if something is missing.
 
@@ -51,10 +56,10 @@ class Mirror:
         """
         remote = Remote(self.url, self._host, credentials)
         state = await remote.ask()
-        if await asyncio.to_thread((self.path / "HEAD").exists) and await self._read() == state.refs:
+        if self.exists() and await self._read() == state.refs:
             return state
         async with self._lock():
-            await make_bare(self._host, self.path)
+            await make_bare(self._host, self.path, object_format=object_format(state))
             for _ in range(ATTEMPTS):
                 # Asked again under the lock: an older answer would undo what another session has just fetched.
                 state = await remote.ask()
@@ -124,12 +129,13 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-async def make_bare(host: HostGit, path: Path, *, alternates: Path | None = None) -> None:
+async def make_bare(host: HostGit, path: Path, *, alternates: Path | None = None, object_format: str = "sha1") -> None:
     """Make a bare repository of ours when it is missing: private, without templates, never collecting garbage."""
     if await asyncio.to_thread((path / "HEAD").exists):
         return
     await asyncio.to_thread(path.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
-    await host.run(GitCall(args=("init", "--quiet", "--bare", "--template=", "--", str(path))))
+    options = ("--quiet", "--bare", "--template=", f"--object-format={object_format}")
+    await host.run(GitCall(args=("init", *options, "--", str(path))))
     await asyncio.to_thread(_furnish, path, alternates)
 
 

@@ -1,0 +1,110 @@
+"""The relay: the host talks to the remote, the machine talks to the host; no credential enters the machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gitmachine.errors import CloneError
+from gitmachine.git.bundles import BundleInward, BundleOutward
+from gitmachine.git.carrying import Delivery, object_format
+from gitmachine.git.collecting import collect
+from gitmachine.git.host import GitCall
+from gitmachine.git.lfs import check_lfs
+from gitmachine.git.publishing import publish
+from gitmachine.git.streams import StreamInward, StreamOutward
+from gitmachine.git.submodules import relay_submodules
+from gitmachine.git.transport import DivergencePolicy, Populated, Transport, unknown_base
+from gitmachine.machine import Capability
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gitmachine.git.carrier import Inward, Outward
+    from gitmachine.git.model import RemoteState, Survey
+    from gitmachine.machine import Machine
+    from gitmachine.outcomes import PushResult
+
+__all__ = ["RelayTransport"]
+
+
+class RelayTransport(Transport):
+    """Mirror and session repository on the host; streams or bundles to and from the machine."""
+
+    async def open(self) -> RemoteState:
+        """Update the mirror with this session's credential."""
+        self.remote_state = await self.mirror.update(self.setup.credentials)
+        await self.store.open(object_format=object_format(self.remote_state))
+        return self.remote_state
+
+    async def populate(self, machine: Machine, path: str, *, branch: str, base: str | None = None) -> Populated:
+        """Serve the mirror to the machine, once."""
+        state = self.remote_state if self.remote_state is not None else await self.open()
+        start = await self.start_point(state, branch, base)
+        await check_lfs(self.host, self.mirror.path, start.start_sha, self.setup.options.lfs)
+        await self._deliver(machine, path, state, fresh=True, commit=start.start_sha)
+        return start
+
+    async def populate_submodules(self, machine: Machine, path: str, sha: str) -> Sequence[str]:
+        """Each through a mirror of its own."""
+        return await relay_submodules(self, self.inward(machine), machine, path, sha)
+
+    async def refresh(self, machine: Machine, path: str) -> RemoteState:
+        """Update the mirror, then serve it to the machine."""
+        state = await self.open()
+        await self._deliver(machine, path, state, fresh=False)
+        return state
+
+    async def collect(self, machine: Machine, path: str, survey: Survey) -> None:
+        """Fetch from the machine into the session repository."""
+        await self.store.open()
+        await collect(self.store, self.outward(machine), machine, path, survey)
+
+    async def publish(
+        self,
+        sha: str,
+        branch: str,
+        *,
+        policy: DivergencePolicy = "fail",
+        lease: str | None = None,
+        machine: Machine | None = None,
+        path: str | None = None,
+    ) -> PushResult:
+        """Push from the session repository."""
+        del machine, path
+        result, state = await publish(self, sha, branch, policy=policy, lease=lease)
+        self.remote_state = state
+        return result
+
+    async def commit_of(self, revision: str, base: str) -> str:
+        """Look in the mirror; a commit counts only when a ref of the remote leads to it."""
+        args = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+        found = await self.host.run(GitCall(args=args, git_dir=self.mirror.path, check=False))
+        if found.exit_code != 0:
+            raise unknown_base(base, self.setup.repository)
+        sha = found.text.strip()
+        holders = ("for-each-ref", "--count=1", f"--contains={sha}", "--format=%(refname)")
+        holder = await self.host.run(GitCall(args=holders, git_dir=self.mirror.path, check=False))
+        if not holder.text:
+            raise unknown_base(base, self.setup.repository)
+        return sha
+
+    async def _deliver(
+        self, machine: Machine, path: str, state: RemoteState, *, fresh: bool, commit: str | None = None
+    ) -> None:
+        delivery = Delivery(
+            url=self.setup.repository.url, state=state, fresh=fresh, depth=self.setup.options.depth, commit=commit
+        )
+        try:
+            await self.inward(machine).deliver(machine, path, self.mirror.path, delivery)
+        except CloneError as error:
+            error.add_note(f"while {self.setup.repository.display!r} was being brought into the machine")
+            raise
+
+    def inward(self, machine: Machine) -> Inward:
+        """Return the way in: the streams need an input that can be ended while output goes on."""
+        streams = {Capability.SPAWN, Capability.STDIN_EOF} <= machine.capabilities
+        return StreamInward(self.host) if streams and machine.bulk_in == "stream" else BundleInward(self.host)
+
+    def outward(self, machine: Machine) -> Outward:
+        """Return the way out."""
+        return StreamOutward(self.host) if Capability.SPAWN in machine.capabilities else BundleOutward(self.host)

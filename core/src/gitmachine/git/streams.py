@@ -1,0 +1,111 @@
+"""Carrying over a spawned process's streams: git's own protocol, nothing in between."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gitmachine.errors import GitError
+from gitmachine.git.carrier import FSCK_CONFIG, Inward, Outward, check_fsck
+from gitmachine.git.carrying import ENTER, FINISH, carry_error, run_script, script_request
+from gitmachine.git.host import GitCall, HostGit
+from gitmachine.git.wire import WIRE_CONFIG, fetch_from, serve
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from gitmachine.git.carrying import Delivery
+    from gitmachine.machine import Machine
+
+__all__ = ["StreamInward", "StreamOutward"]
+
+# $8 depth or ""  $9 "unnamed": no ref of the remote names the commit. The two fds are the wire, so nothing else may
+# print to stdout or read stdin. Tags come by a namespace of their own: pruned, they would take the user's tags along.
+_FETCH = r"""
+depth=${8:+--depth=$8}
+unnamed=${9:+"+$7:refs/gitmachine/base"}
+g -c protocol.version=0 -c protocol.allow=never -c protocol.fd.allow=always fetch --progress --no-tags --prune $depth \
+  fd::3,4 '+refs/heads/*:refs/remotes/origin/*' '+refs/tags/*:refs/gitmachine/tags/*' $unnamed \
+  3<&0 4>&1 </dev/null >/dev/null
+exec </dev/null >/dev/null
+"""
+
+_SERVE = r"""
+cd -- "$1" 2>/dev/null && [ -e .git ] || exit 94
+exec git -c safe.directory='*' -c uploadpack.allowAnySHA1InWant=true -c uploadpack.hideRefs= -c protocol.version=0 \
+  upload-pack .
+"""
+
+
+class StreamInward(Inward):
+    """`git fetch fd::3,4` in the machine against `git upload-pack` of the mirror on the host."""
+
+    def __init__(self, host: HostGit) -> None:
+        self._host = host
+
+    async def deliver(self, machine: Machine, path: str, mirror: Path, delivery: Delivery) -> None:
+        """Do it in one round trip: make, fetch, verify."""
+        arguments = delivery.arguments(path)
+        if not delivery.state.refs:
+            await run_script(machine, ENTER + FINISH, *arguments, doing="making the repository")
+            return
+        depth = str(delivery.depth) if delivery.depth is not None and delivery.fresh else ""
+        named = delivery.commit is None or delivery.commit in delivery.state.refs.values()
+        unnamed = "" if named or not depth else "unnamed"
+        request = script_request(ENTER + _FETCH + FINISH, *arguments, depth, unnamed, open_stdin=True)
+        call = GitCall(
+            args=("upload-pack", "--strict", str(mirror)),
+            config=(*WIRE_CONFIG, "uploadpack.allowReachableSHA1InWant=true"),
+        )
+        end = await serve(self._host, call, await machine.spawn(request))
+        if end.exit_code != 0:
+            raise carry_error(end.exit_code, self._host.clean(end.stderr), path=path, doing="fetching the repository")
+
+
+class StreamOutward(Outward):
+    """`git fetch fd::N` on the host against `git upload-pack` in the machine."""
+
+    def __init__(self, host: HostGit) -> None:
+        self._host = host
+
+    async def bring(
+        self, machine: Machine, path: str, target: Path, wants: Mapping[str, str], *, check: bool, shallow: bool = False
+    ) -> None:
+        """Fetch by exact commit, so that a ref that moves meanwhile changes nothing."""
+        lines = "".join(f"+{sha}:{ref}\n" for ref, sha in wants.items())
+
+        def call(descriptor: int) -> GitCall:
+            options: tuple[str, ...] = (
+                "--no-tags",
+                "--no-write-fetch-head",
+                "--no-auto-maintenance",
+                "--progress",
+                "--stdin",
+            )
+            options += ("--update-shallow",) if shallow else ()
+            return GitCall(
+                args=("fetch", *options, f"fd::{descriptor}"),
+                git_dir=target,
+                protocols=("fd",),
+                config=(*WIRE_CONFIG, *(FSCK_CONFIG if check else ())),
+                stdin=lines.encode("utf-8", "surrogateescape"),
+                fds=(descriptor,),
+                idle_seconds=self._host.limits.idle_seconds,
+                check=False,
+            )
+
+        process = await machine.spawn(script_request(_SERVE, path, open_stdin=True))
+        result, end = await fetch_from(self._host, call, process)
+        if result.exit_code == 0:
+            return
+        check_fsck(result.stderr)
+        if end.exit_code in (90, 94):
+            problem = carry_error(end.exit_code, "", path=path, doing="reading the repository")
+            raise GitError(str(problem), exit_code=end.exit_code)
+        said = "; ".join(part for part in (result.stderr[-500:], self._host.clean(end.stderr)[-500:]) if part)
+        raise GitError(
+            f"the work in {path!r} could not be brought out of the machine: {said}",
+            argv=("git", "fetch"),
+            exit_code=result.exit_code,
+            stderr=result.stderr,
+        )
