@@ -10,9 +10,7 @@ from gitmachine.git.shell import LIBRARY
 
 __all__ = ["GATHER", "GATHER_LIBRARY"]
 
-GATHER_LIBRARY = (
-    LIBRARY
-    + r"""
+_FUNCTIONS = r"""
 keep() { printf 'update %s %s\n' "refs/gitmachine/$1" "$2" >>"$tmp/keep"; }
 
 # Untracked files of more than $1 bytes, as pathspecs that leave them out.
@@ -149,7 +147,7 @@ see_repository() {
 is_ignored() (
   while :; do
     here=$(pwd -P && echo .) && here=${here%"$nl."}
-    [ "$here" != "$main" ] || exit 1
+    [ "$here" != "$main" ] && [ "$here" != / ] || exit 1
     cd .. || exit 1
     [ -z "$(printf './%s\0' "${here##*/}" | g check-ignore -z --stdin 2>/dev/null)" ] || exit 0
     up=$(g rev-parse --show-cdup 2>/dev/null) || exit 1
@@ -196,7 +194,8 @@ visit_all() {
   done
 }
 """
-)
+
+GATHER_LIBRARY = LIBRARY + _FUNCTIONS
 """The functions of `GATHER`, and of the shells that it starts for nested repositories."""
 
 GATHER = r"""

@@ -53,7 +53,12 @@ fi
 await_index "$patience"
 # Tried on a copy first: uncommitted changes survive in place, and where they are in the way nothing is touched.
 copy_index "$tmp/index"
-if ! (export GIT_INDEX_FILE="$tmp/index"; g update-index -q --refresh >/dev/null; g read-tree -n -m -u "$base" "$new"); then
+try() (
+  export GIT_INDEX_FILE="$tmp/index"
+  g update-index -q --refresh >/dev/null
+  g read-tree -n -m -u "$base" "$new"
+)
+if ! try; then
   g ls-files -m -d -z
   g diff-index --cached --name-only -z --no-renames "$base" --
   g diff-tree -r --name-only -z --no-renames --diff-filter=A "$base" "$new" -- | xargs -0 sh -c '
