@@ -184,22 +184,30 @@ def parse_refs(lines: bytes) -> dict[str, str]:
 
 @attrs.frozen(kw_only=True)
 class CommitReport:
-    """What the commit script did: sha None when there was nothing to commit."""
+    """What the commit script did.
+
+    Attributes:
+        sha: the commit, or None when there was nothing to commit.
+        changes: what it holds, and the nested repositories beside it.
+        unreadable: paths that could not be added.
+    """
 
     sha: str | None
     changes: Changes
-    left: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
 
 
 def parse_commit(fields: Sequence[bytes]) -> CommitReport:
-    """Read the commit script's output: sha or empty, how many paths were left, those paths, the raw difference."""
-    sha, count, *rest = fields
+    """Read the commit script's output: sha, what was not added and how many paths that is, the paths, raw fields."""
+    sha, incomplete, count, *rest = fields
     left = sorted({decode(path) for path in rest[: int(count)]})
     raw = rest[int(count) :] if sha else []
+    # After an add without errors, a path that is left was written since: no finding of ours.
+    files = [path for path in left if not path.endswith("/")] if incomplete == b"errors" else []
     return CommitReport(
         sha=decode(sha) or None,
         changes=Changes(files=parse_raw(raw), nested=tuple(path[:-1] for path in left if path.endswith("/"))),
-        left=tuple(path for path in left if not path.endswith("/")),
+        unreadable=tuple(files),
     )
 
 

@@ -87,7 +87,7 @@ g -c diff.suppressBlankEmpty=false -c diff.orderFile=/dev/null diff --no-color -
 
 COMMIT = r"""
 mode=$1 patience=$2
-report() { field "$1" "$(tr -dc '\0' <"$tmp/left" | wc -c)" && cat "$tmp/left" "$tmp/raw"; }
+report() { field "$1" "$incomplete" "$(tr -dc '\0' <"$tmp/left" | wc -c)" && cat "$tmp/left" "$tmp/raw"; }
 exec 3<&0 </dev/null
 open_repository
 scratch
@@ -105,7 +105,10 @@ stage "$tmp/before" || { await_index 0; fail commit; }
 : >"$tmp/left"
 if [ -n "$incomplete" ]; then
   g ls-files -o -m -d -z --exclude-standard >"$tmp/left" || fail git
-  [ "$mode" = auto ] || ! tr '\0' '\n' <"$tmp/left" | grep -q '[^/]$' || { cat "$tmp/errors" >&2; fail unreadable; }
+  if [ "$mode/$incomplete" = explicit/errors ] && tr '\0\n' '\n ' <"$tmp/left" | grep -q '[^/]$'; then
+    cat "$tmp/errors" >&2
+    fail unreadable
+  fi
 fi
 [ -s "$tmp/raw" ] || [ -n "$operation" ] || { report ''; exit 0; }
 hooks=''
@@ -134,7 +137,8 @@ report "$new"
 """
 """Arguments: ``auto`` or ``explicit``, tenths of a second to wait for the index. Standard input: the message.
 
-Prints the new commit (or an empty field), how many paths could not be added, those paths, and the raw difference.
+Prints the new commit or an empty field; ``nested`` or ``errors`` when something was not added, else an empty field; how
+many paths were not added; those paths; the raw difference.
 """
 
 LOG = r"""

@@ -119,7 +119,7 @@ drop_gitlinks() {
 }
 
 # Stages everything into the index in use; $1: a copy of the index before; further arguments go to `add`.
-# Leaves the difference from base in $tmp/raw and sets incomplete when something could not be added.
+# Leaves the difference from base in $tmp/raw. Sets incomplete to what was not added: nested (repositories), or errors.
 stage() {
   before=$1
   shift
@@ -127,7 +127,7 @@ stage() {
   g add -A --ignore-errors "$@" 2>"$tmp/errors"
   case $? in
     0) ;;
-    1) incomplete=1
+    1) incomplete=errors
       if grep -q -e 'failed to insert into database' -e 'unable to create' -e 'unable to write' -e 'No space left' \
         "$tmp/errors"; then cat "$tmp/errors" >&2; return 1; fi ;;
     *) cat "$tmp/errors" >&2; return 1 ;;
@@ -136,7 +136,7 @@ stage() {
   if tr '\0' '\n' <"$tmp/raw" | grep -q '^:[0-7]* 160000 '; then
     drop_gitlinks "$before" || return 1
     g diff-index --cached --raw -z --no-renames "$base" -- >"$tmp/raw" || return 1
-    incomplete=1
+    incomplete=${incomplete:-nested}
   fi
 }
 """

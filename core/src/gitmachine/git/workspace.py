@@ -169,7 +169,7 @@ class Workspace:
         report = parsing.parse_commit(outcome)
         if report.sha is None:
             return None
-        return CommitOutcome(sha=report.sha, message=message, changes=report.changes, unreadable=report.left)
+        return CommitOutcome(sha=report.sha, message=message, changes=report.changes, unreadable=report.unreadable)
 
     async def survey(self) -> Survey:
         """Return all work in the machine: every ref, stash, worktree, nested repository, and uncommitted content.
