@@ -102,6 +102,9 @@ if TYPE_CHECKING:
     from gitmachine.session import (
         AsyncGitMachine,
     )
+    from gitmachine.sync import (
+        GitMachine,
+    )
 
 __version__ = "0.1.0"
 
@@ -187,6 +190,7 @@ _EXPORTS = {
         "ProviderSpec",
     ),
     "session": ("AsyncGitMachine",),
+    "sync": ("GitMachine",),
 }
 _HOMES = {name: module for module, names in _EXPORTS.items() for name in names}
 
@@ -210,6 +214,7 @@ __all__ = [
     "GitCredential",
     "GitError",
     "GitIdentity",
+    "GitMachine",
     "GitMachineError",
     "GitOptions",
     "HookError",
