@@ -152,9 +152,32 @@ def test_refs_are_read_and_noise_is_not():
 def test_a_gathering_may_hold_paths_that_look_like_records():
     refs = SHA + b" refs/heads/main\n"
     found = parse_gathering(
-        [b"@repository", b"@broken", b"nested", b"", b"", SHA, b"", b"", b""]
-        + [b"@repository", b"", b"main", SHA, b"main", SHA, b"merge", b"yes", refs]
-        + [b"@ignored", b" 7", b"@broken", b"@repository", b"@skipped", b"big"]
+        [
+            b"@repository",
+            b"@broken",
+            b"nested",
+            b"",
+            b"",
+            SHA,
+            b"",
+            b"",
+            b"",
+            b"@repository",
+            b"",
+            b"main",
+            SHA,
+            b"main",
+            SHA,
+            b"merge",
+            b"yes",
+            refs,
+            b"@ignored",
+            b" 7",
+            b"@broken",
+            b"@repository",
+            b"@skipped",
+            b"big",
+        ]
     )
     main, nested = found.repositories
     assert (main.path, main.head, main.branch, main.operation, main.dirty) == ("", SHA.decode(), "main", "merge", True)
@@ -165,8 +188,20 @@ def test_a_gathering_may_hold_paths_that_look_like_records():
 
 def test_a_log_keeps_bodies_exactly_and_survives_absurd_times():
     first, second = parse_log(
-        [SHA, b"N\xff", b"e", b"1700000000", b"subject", b"body\n\n-- \n"]
-        + [SHA, b"", b"", b"99999999999999999", b"", b""]
+        [
+            SHA,
+            b"N\xff",
+            b"e",
+            b"1700000000",
+            b"subject",
+            b"body\n\n-- \n",
+            SHA,
+            b"",
+            b"",
+            b"99999999999999999",
+            b"",
+            b"",
+        ]
     )
     assert (first.author_name, first.body) == ("N\udcff", "body\n\n-- \n")
     assert first.time == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)

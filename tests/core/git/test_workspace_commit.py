@@ -123,7 +123,7 @@ async def test_a_hook_that_refuses_rejects_an_explicit_commit(lab: Lab, hook: st
     lab.write({"new": "x"})
     before = lab.git("rev-parse", "HEAD")
     lab.hook(hook, "echo refused by policy 42; exit 1")
-    with pytest.raises(CommitRejected, match="refuse|abort") as caught:
+    with pytest.raises(CommitRejected, match=r"refuse|abort") as caught:
         await lab.workspace.commit("no")
     assert "refused by policy 42" in caught.value.stderr
     assert caught.value.argv == ("git", "commit")
@@ -380,13 +380,13 @@ async def test_the_environment_of_the_machine_changes_nothing(tmp_path: Path):
 
 async def test_every_operation_is_one_round_trip(lab: Lab):
     steps = [
-        lambda: lab.workspace.head(),
-        lambda: lab.workspace.changes(),
-        lambda: lab.workspace.diff(),
+        lab.workspace.head,
+        lab.workspace.changes,
+        lab.workspace.diff,
         lambda: lab.workspace.snapshot("s"),
         lambda: lab.workspace.commit("c"),
-        lambda: lab.workspace.survey(),
-        lambda: lab.workspace.log(),
+        lab.workspace.survey,
+        lab.workspace.log,
         lambda: lab.workspace.divergence("HEAD"),
     ]
     lab.write({"new": "x"})
@@ -510,7 +510,7 @@ async def test_a_full_disk_is_an_error_and_no_commit_of_half_the_work(lab: Lab, 
     head = lab.git("rev-parse", "HEAD")
     lab.write({"big": os.urandom(2_000_000), "small": "x"})
     lab.runner.prefix = prefix
-    with pytest.raises(CommitError, match="No space left|unable to write|insert into database"):
+    with pytest.raises(CommitError, match=r"No space left|unable to write|insert into database"):
         await lab.workspace.commit("no", auto=auto)
     assert lab.git("rev-parse", "HEAD") == head
 
