@@ -126,9 +126,10 @@ def test_the_installed_command_tells_its_version(clean):
 
 def test_the_installed_command_finds_the_local_provider_and_no_other(clean):
     listed = json.loads(_gitmachine(clean, "providers", "--json"))
-    assert [provider["name"] for provider in listed] == ["local"]
+    assert [(provider["name"], provider["usable"]) for provider in listed["providers"]] == [("local", True)]
+    assert listed["broken"] == []
 
 
 def test_the_installed_command_finds_the_core_and_the_local_plugin_and_both_work(clean):
     listed = json.loads(_gitmachine(clean, "plugins", "--json"))
-    assert {plugin["name"]: plugin["status"] for plugin in listed} == {"core": "ok", "local": "ok"}
+    assert {plugin["name"]: plugin["status"] for plugin in listed["plugins"]} == {"core": "ok", "local": "ok"}
