@@ -108,5 +108,6 @@ def credential_input(credential: GitCredential) -> bytes:
 
 def credential_config(url: RepositoryUrl, fd: int) -> tuple[str, ...]:
     """Return git's options for a helper that reads descriptor `fd` once, for this remote's scheme and host only."""
-    helper = f'!f() {{ test "$1" = get && cat <&{fd}; }}; f'
+    # Not ``<&12``: dash takes only one digit there.
+    helper = f'!f() {{ test "$1" = get && cat /dev/fd/{fd}; }}; f'
     return ("-c", f"credential.{url.origin}.helper={helper}")
