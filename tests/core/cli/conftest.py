@@ -2,46 +2,102 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from gitmachine.errors import GitMachineError
+from gitmachine.plugins.host import PluginHost
+from gitmachine.plugins.registry import Registry
+from gitmachine.state.journal import Journal
+from gitmachine.state.places import Places
+from gitmachine.state.records import MachineRecord
+from support.repos import make_remote
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-def environment(home: Path, extra: Mapping[str, str | None] | None = None) -> dict[str, str]:
-    """Return the environment for a command line whose everything is below `home`."""
-    env = {name: value for name, value in os.environ.items() if name not in ("GITMACHINE_CONFIG", "PYTHONPATH")}
-    env |= {"GITMACHINE_HOME": str(home)}
-    for name, value in (extra or {}).items():
-        if value is None:
-            env.pop(name, None)
-        else:
-            env[name] = value
-    return env
+class Home:
+    """The directories of one test's command lines, and what the journal in them says."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def environment(self, extra: Mapping[str, str | None] | None = None) -> dict[str, str]:
+        """Return the environment for a command line whose everything is below this home."""
+        env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        env["GITMACHINE_HOME"] = str(self.path)
+        for name, value in (extra or {}).items():
+            if value is None:
+                env.pop(name, None)
+            else:
+                env[name] = value
+        return env
+
+    def machines(self) -> list[MachineRecord]:
+        """Return the machines that the journal takes for alive."""
+        places = Places.default({"GITMACHINE_HOME": str(self.path)})
+        if not places.journal.exists():
+            return []
+
+        async def read() -> list[MachineRecord]:
+            async with await Journal.aopen(places) as journal:
+                return await journal.machines()
+
+        return asyncio.run(read())
+
+    def end_machines(self) -> None:
+        """End every machine that is left, as nothing else here would."""
+
+        async def end(record: MachineRecord) -> None:
+            if record.machine_id is None:
+                return
+            try:
+                machine = await Registry(PluginHost()).connect(record.provider, record.machine_id)
+                await machine.stop()
+            except GitMachineError:
+                return  # it is gone already
+
+        for record in self.machines():
+            asyncio.run(end(record))
 
 
 @pytest.fixture
-def gitmachine(gitmachine_home: Path, tmp_path: Path) -> Run:
+def home(gitmachine_home: Path) -> Iterator[Home]:
+    """The directories of this test's command lines; machines that are left in them are ended."""
+    home = Home(gitmachine_home)
+    yield home
+    home.end_machines()
+
+
+@pytest.fixture
+def gitmachine(home: Home, tmp_path: Path) -> Run:
     """Run ``gitmachine`` to its end in an empty directory."""
 
     def run(
-        *args: str, env: Mapping[str, str | None] | None = None, cwd: Path | None = None, timeout: float = 100
+        *args: str, env: Mapping[str, str | None] | None = None, cwd: Path | None = None, text: bool = True
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "gitmachine", *args],
-            env=environment(gitmachine_home, env),
+            env=home.environment(env),
             cwd=cwd or tmp_path,
             capture_output=True,
-            text=True,
-            errors="surrogateescape",
+            text=text,
+            errors="surrogateescape" if text else None,
             stdin=subprocess.DEVNULL,
-            timeout=timeout,
+            timeout=100,
             check=False,
         )
 
     return run
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Path:
+    """A bare repository with a few commits on main."""
+    return make_remote(tmp_path / "remote.git", commits=3)

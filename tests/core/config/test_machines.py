@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -104,8 +105,9 @@ def test_secrets_that_are_written_out_are_not_stored() -> None:
         other_key: str = attrs.field(default="", metadata={"secret": True})
         host: str = ""
 
-    unresolved = {"api_key": "sk-1", "other_key": "${KEY}", "host": "h"}
-    assert storable_options(KeyConfig, unresolved) == {"other_key": "${KEY}", "host": "h"}
+    unresolved = {"api_key": "sk-1", "other_key": "${KEY}", "host": "h", "deep": [{"path": Path("/p")}]}
+    stored = storable_options(KeyConfig, unresolved)
+    assert stored == {"other_key": "${KEY}", "host": "h", "deep": [{"path": "/p"}]}
 
 
 @pytest.mark.parametrize("option", ["", "x", "=1", ".a=1", "a.=1", "a..b=1"])

@@ -44,7 +44,8 @@ def explain(error: BaseException) -> str:
         return _config(error)
     if not isinstance(error, GitMachineError):
         return f"internal error: {type(error).__name__}: {error} (--debug shows where; please report it)"
-    text = str(error) or type(error).__name__
+    # One sentence on one line, also where git's own words in it had several.
+    text = " / ".join(line.strip() for line in str(error).splitlines() if line.strip()) or type(error).__name__
     lines = [text]
     if isinstance(error, GitError):
         said = [line for line in error.stderr.splitlines() if line.strip() and line.strip() not in text]

@@ -62,12 +62,10 @@ class Progress:
     def event(self, name: str, data: dict[str, Any]) -> None:
         """Tell what an event means for people."""
         if name == "cloned":
-            at = f" at {short(data['sha'])}" if data["sha"] else ", an empty repository"
+            at = f" at {short(data['sha'])}" if data["sha"] else ", without any commit yet"
             self.line(f"{'new ' if data['created'] else ''}session branch {data['branch']}{at}")
         elif name == "committed":
             self.line(f"committed {short(data['sha'])}: {data['message'].splitlines()[0] if data['message'] else ''}")
-        elif name == "pushed":
-            self.line(f"pushed {data['branch']} at {short(data['sha'])} ({_count(data['commits'], 'new commit')})")
         elif name == "lost":
             self.line(f"the machine is lost: {data['reason']}")
 

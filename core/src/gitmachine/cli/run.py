@@ -158,6 +158,7 @@ def _prepare(given: dict[str, Any], outcome: Outcome, progress: Progress) -> tup
 
 
 def _settings(given: dict[str, Any]) -> tuple[Settings, dict[str, str]]:
+    from gitmachine.config.machines import parse_options
     from gitmachine.config.text import Loose
 
     overrides = {key: given[key] for key in ("provider", "repository", "session")}
@@ -167,16 +168,18 @@ def _settings(given: dict[str, Any]) -> tuple[Settings, dict[str, str]]:
         overrides["timeout"] = Loose(given["timeout"])
     problems: list[str] = []
     source = None
-    settings, env = None, {}
+    settings: Settings | None = None
+    env: dict[str, str] = {}
     try:
         settings = load_settings(given["config"], overrides)
     except ConfigError as error:
         problems += error.problems
         source = error.source
-    try:
-        env = environment(given["env"])
-    except ConfigError as error:
-        problems += error.problems
+    for check in (lambda: env.update(environment(given["env"])), lambda: parse_options(given["option"])):
+        try:
+            check()
+        except ConfigError as error:
+            problems += error.problems
     if settings is None or problems:
         raise ConfigError(*problems, source=source)
     return settings, env

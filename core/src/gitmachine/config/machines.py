@@ -166,9 +166,18 @@ def resolve_machine(
 
 
 def storable_options(cls: type, unresolved: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options fit to be stored: secrets that are written out, not as ``${VAR}``, are left out."""
+    """Return options fit to be stored as JSON: secrets that are written out, not as ``${VAR}``, are left out."""
     secret = {field.alias or field.name for field in configurable(cls) if is_secret(field)}
-    return {key: value for key, value in unresolved.items() if key not in secret or variables(value)}
+    return {key: _jsonable(value) for key, value in unresolved.items() if key not in secret or variables(value)}
+
+
+def _jsonable(value: Any) -> Any:
+    """Return data with what JSON has no form for (dates of TOML, paths from Python) as text."""
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(item) for item in value]
+    return value if value is None or isinstance(value, str | bool | int | float) else str(value)
 
 
 def restore_options(stored: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> dict[str, Any]:
