@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from gitmachine import AsyncGitMachine
+from gitmachine.errors import MachineLostError
+from gitmachine.execution import ExecRequest, Process
 from gitmachine.machine import Capability, MachineState
 from support.machines import FilesMachine, StreamMachine
 from support.repos import make_remote
@@ -23,6 +25,12 @@ class PausingMachine(StreamMachine):
     def __init__(self, root: Path | None = None) -> None:
         super().__init__(root)
         self.history: list[str] = []
+        self.dead = False
+
+    async def spawn(self, request: ExecRequest) -> Process:
+        if self.dead:
+            raise MachineLostError("somebody removed the machine", machine_id=self.id, provider=self.provider)
+        return await super().spawn(request)
 
     async def pause(self) -> None:
         self.history.append("pause")

@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -287,14 +288,14 @@ async def test_a_pull_with_conflicts_leaves_the_tree_as_it_was(make: Make, remot
         assert await gm.read_text("same.txt") == "mine\n"
 
 
-async def test_a_machine_that_died_is_reported_with_what_the_host_has(make: Make, remote: Path) -> None:
+async def test_a_machine_that_died_is_reported_with_what_the_host_has(make: Make, remote: Path, machine: Any) -> None:
     seen: list[str] = []
     gm = make(on_event=lambda event, _data, _gm: seen.append(event))
     await gm.start()
     await gm.run("echo x > x")
     await gm.pause()
     await gm.resume()
-    gm._ctx.machine.mark_lost("somebody removed it")
+    machine.dead = True
     with pytest.raises(MachineLostError) as caught:
         await gm.stop()
     assert any("feature" in note for note in caught.value.__notes__)

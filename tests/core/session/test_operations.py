@@ -106,10 +106,14 @@ async def test_events_are_delivered_once_the_lock_is_free() -> None:
 
 async def test_events_before_an_error_are_delivered_nevertheless() -> None:
     ops, seen = make()
-    with pytest.raises(RuntimeError):
+
+    async def fail() -> None:
         async with ops.hold("push") as operation:
             operation.emit(event())
             raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await fail()
     assert len(seen) == 1
 
 

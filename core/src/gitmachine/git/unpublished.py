@@ -23,6 +23,7 @@ _KINDS = (
     (f"{KEEP_PREFIX}stash/", KeptKind.STASH),
     (f"{KEEP_PREFIX}worktree/", KeptKind.WORKTREE),
     (f"{KEEP_PREFIX}head", KeptKind.DETACHED),
+    (f"{KEEP_PREFIX}changes", KeptKind.CHANGES),
     (SNAPSHOT_PREFIX, KeptKind.CHANGES),
     ("refs/stash", KeptKind.STASH),
     ("refs/heads/", KeptKind.BRANCH),
