@@ -7,7 +7,9 @@ symlink and a file whose name is not ASCII. Run it again and the session goes on
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -111,14 +113,20 @@ def main() -> int:
         bare = wanted.folder.resolve() / "library.git"
         make_repository(bare)
         repository = bare.as_uri()
-    options = isolation()
-    command = gitmachine("run", "-p", "local", *options, "-r", repository, "-s", SESSION, "--", "sh", "-c", WORK)
-    print(f"$ gitmachine run -p local {' '.join(options)} -r {repository} -s {SESSION} -- sh -c '...'", flush=True)
-    code = subprocess.run(command, check=False).returncode
-    if code == 0:
-        show_branch(repository)
-        print("\nSay 'make demo' again: the session goes on from this commit.")
-    return code
+    options = ["-p", "local", *isolation(), "-r", repository, "-s", SESSION]
+    print(f"$ gitmachine run {shlex.join(options)} -- sh -c '...'", flush=True)
+    command = gitmachine("run", *options, "--json", "--stream", "--", "sh", "-c", WORK)
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE)
+    report = json.loads(done.stdout or b"{}")
+    if done.returncode != 0:
+        print(report.get("error") or f"the command exited {done.returncode}", file=sys.stderr)
+        return done.returncode
+    print("\nThe receipt, verified with the remote:")
+    for name, value in report["receipt"].items():
+        print(f"  {name:11} {json.dumps(value)}")
+    show_branch(repository)
+    print("\nSay 'make demo' again: the session goes on from this commit.")
+    return 0
 
 
 if __name__ == "__main__":

@@ -26,10 +26,10 @@ def demo(folder: Path, *args: str) -> str:
 @pytest.mark.requires("sandbox")
 def test_the_demonstration_works_and_goes_on_when_it_is_run_again(tmp_path):
     first = demo(tmp_path)
-    assert "this is run 1" in first
+    assert "pushed      true" in first
     assert "runs/1.txt" in first, "the new branch is shown"
     second = demo(tmp_path)
-    assert "this is run 2" in second
+    assert "runs/2.txt" in second
     bare = tmp_path / "library.git"
     assert int(git("-C", bare, "rev-list", "--count", "main")) > 1000
     assert git("-C", bare, "rev-list", "--count", "main..demo") == "2"
@@ -40,5 +40,5 @@ def test_the_demonstration_works_and_goes_on_when_it_is_run_again(tmp_path):
 @pytest.mark.requires("sandbox")
 def test_the_demonstration_takes_a_repository_of_ones_own(tmp_path):
     own = make_remote(tmp_path / "own.git", commits=3)
-    assert "this is run 1" in demo(tmp_path / "folder", "--repository", str(own))
+    assert "runs/1.txt" in demo(tmp_path / "folder", "--repository", str(own))
     assert git("-C", own, "rev-list", "--count", "main..demo") == "1"
