@@ -27,7 +27,8 @@ FIRST_TIME = 1_700_000_000
 WORK = r"""
 set -eu
 echo "in the machine: $(git rev-list --count HEAD) commits, branch $(git symbolic-ref --short HEAD)"
-echo "processes to be seen: $(ls -d /proc/[0-9]* | wc -l); network: $(ls /sys/class/net 2>/dev/null | tr '\n' ' ')"
+set -- /proc/[0-9]*
+echo "processes to be seen here: $#"
 if [ -x tools/count.sh ]; then ./tools/count.sh; fi
 mkdir -p runs
 number=$(($(ls runs | wc -l) + 1))

@@ -16,8 +16,8 @@ from support.repos import git, make_remote
 DEMO = Path(__file__).resolve().parents[2] / "scripts" / "demo.py"
 
 
-def demo(folder: Path, *args: str) -> str:
-    argv = [sys.executable, str(DEMO), "--folder", str(folder), *args]
+def demo(folder: Path, *args: str, within: tuple[str, ...] = ()) -> str:
+    argv = [*within, sys.executable, str(DEMO), "--folder", str(folder), *args]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -42,3 +42,13 @@ def test_the_demonstration_takes_a_repository_of_ones_own(tmp_path):
     own = make_remote(tmp_path / "own.git", commits=3)
     assert "runs/1.txt" in demo(tmp_path / "folder", "--repository", str(own))
     assert git("-C", own, "rev-list", "--count", "main..demo") == "1"
+
+
+@pytest.mark.requires("bwrap", "sandbox")
+def test_without_a_sandbox_the_demonstration_says_so_in_one_line_and_works(tmp_path):
+    # A host that forbids user namespaces, made by a sandbox that forbids them inside.
+    within = ("bwrap", "--bind", "/", "/", "--dev-bind", "/dev", "/dev", "--unshare-user", "--disable-userns", "--")
+    shown = demo(tmp_path, within=within)
+    assert len([line for line in shown.splitlines() if "no sandbox can be had here" in line]) == 1
+    assert "-o isolation=none" in shown
+    assert "pushed      true" in shown
