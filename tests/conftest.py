@@ -138,15 +138,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def _left_behind(base: str) -> dict[int, str]:
-    """Find processes that name this run's directory on their command line: machines and clients of our tests."""
+    """Find processes that have this run's directory on their command line, in their environment or mounted."""
     found = {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+            traces = [(entry / name).read_bytes() for name in ("cmdline", "environ", "mountinfo")]
         except OSError:
-            continue
-        if base in command:
-            found[int(entry.name)] = command[:200].strip()
+            continue  # it ended, or it is somebody else's
+        if any(os.fsencode(base) in trace for trace in traces):
+            found[int(entry.name)] = traces[0].replace(b"\0", b" ").decode("utf-8", "replace")[:200].strip()
     found.pop(os.getpid(), None)
     return found
 

@@ -261,7 +261,9 @@ def test_a_program_registers_an_object_and_it_comes_first(site):
     assert messages(host) == ["worder", "good"]
 
 
-@pytest.mark.parametrize("bad", [None, Worder, object(), types.ModuleType("empty")], ids=repr)
+@pytest.mark.parametrize(
+    "bad", [None, Worder, object(), types.ModuleType("empty")], ids=["none", "class", "object", "empty-module"]
+)
 def test_registering_what_is_no_plugin(bad):
     host = PluginHost(entry_points=())
     if bad is None or bad is Worder:

@@ -267,7 +267,11 @@ def boom():
     raise RuntimeError("boom")
 
 
-@pytest.mark.parametrize("answer", [boom, "text", spec("single"), [spec("a"), "b"], 7], ids=repr)
+@pytest.mark.parametrize(
+    "answer",
+    [boom, "text", spec("single"), [spec("a"), "b"], 7],
+    ids=["raises", "text", "one-spec", "a-mixed-list", "number"],
+)
 def test_a_plugin_that_answers_nonsense_is_reported_and_the_others_go_on(answer):
     found = registry(good=[spec("good")], bad=answer)
     assert [offer.spec.name for offer in found.providers()] == ["good"]
