@@ -142,10 +142,12 @@ def object_format(state: RemoteState) -> str:
     return "sha256" if lengths == {64} else "sha1"
 
 
-def script_request(script: str, *arguments: str, stdin: bytes | None = None, open_stdin: bool = False) -> ExecRequest:
+def script_request(
+    script: str, *arguments: str, stdin: bytes | None = None, open_stdin: bool = False, timeout: float | None = None
+) -> ExecRequest:
     """Return the request for a script with positional arguments."""
     argv = ("sh", "-c", PRELUDE + script, "gitmachine", *arguments)
-    return ExecRequest(argv=argv, stdin=stdin, open_stdin=open_stdin)
+    return ExecRequest(argv=argv, stdin=stdin, open_stdin=open_stdin, timeout=timeout)
 
 
 async def run_script(machine: Machine, script: str, *arguments: str, stdin: bytes | None = None, doing: str) -> bytes:

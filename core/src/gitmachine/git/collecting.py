@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gitmachine.git.model import Survey
     from gitmachine.machine import Machine
 
-__all__ = ["MAX_REFS", "collect"]
+__all__ = ["MAX_REFS", "IncompleteError", "collect"]
 
 MAX_REFS = 100_000
 """More refs than this are not a repository's but an attack's."""
@@ -69,7 +69,7 @@ async def _collect_nested(
     wanted = {machine_ref(ref, key): sha for ref, sha in refs.items()}
     try:
         await _bring(store, outward, machine, inside, wanted)
-    except _IncompleteError:
+    except IncompleteError:
         # A shallow clone: its gaps must not become the store's, or the main branch could not be bundled any more.
         aside = SessionRepository(store.nested_store(key), store.host)
         length = {len(sha) for sha in refs.values()}
@@ -80,7 +80,7 @@ async def _collect_nested(
     await store.settle(wanted, below=f"{NESTED}{key}/")
 
 
-class _IncompleteError(GitError):
+class IncompleteError(GitError):
     """What arrived lacks what it is built on."""
 
 
@@ -103,7 +103,7 @@ async def _bring(
             kept = await _quarantine(store, outward, machine, path, wants)
             raise GitError(f"{refusal}; it is kept, unchecked, in {str(kept)!r}", stderr=refusal.stderr) from refusal
     if await store.present(shas) != shas or not await store.connected(shas):
-        raise _IncompleteError(f"the work in {path!r} did not arrive completely: its history has gaps")
+        raise IncompleteError(f"the work in {path!r} did not arrive completely: its history has gaps")
 
 
 async def _quarantine(

@@ -73,6 +73,7 @@ class Limits:
         ask_seconds: for asking the remote what it has.
         idle_seconds: without a byte moved or a line of progress, before a transfer counts as hung.
         work_seconds: for a local git command.
+        direct_seconds: for a git command in the machine that talks to the remote itself.
         lock_seconds: for waiting until another process has updated the mirror.
         max_output_bytes: of a git command's output.
         max_pack_bytes: that one transfer from a machine may bring.
@@ -82,6 +83,7 @@ class Limits:
     ask_seconds: float = 60.0
     idle_seconds: float = 300.0
     work_seconds: float = 600.0
+    direct_seconds: float = 3600.0
     lock_seconds: float = 900.0
     max_output_bytes: int = 512 * 1024 * 1024
     max_pack_bytes: int = 16 * 1024**3

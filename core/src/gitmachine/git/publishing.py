@@ -35,6 +35,7 @@ ATTEMPTS = 3
 class Publisher(Protocol):
     """What a push needs of a transport."""
 
+    mirrored: bool
     setup: TransportSetup
     remote: Remote
     mirror: Mirror
@@ -134,7 +135,7 @@ async def _pushed(
     status = PushStatus.UP_TO_DATE if answer is not None and answer.flag == "=" else PushStatus.PUSHED
     known = before.refs.values() if before is not None else ()
     commits = await publisher.store.count(sha, known) if status is PushStatus.PUSHED else 0
-    if publisher.mirror.exists():
+    if publisher.mirrored:
         await publisher.store.set_ref(f"refs/published/heads/{branch}", sha)
         # The mirror gets what the remote has now from here; the network has carried it once already.
         await publisher.mirror.adopt(publisher.store.path, branch, sha)

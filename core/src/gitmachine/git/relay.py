@@ -9,7 +9,7 @@ from gitmachine.git.bundles import BundleInward, BundleOutward
 from gitmachine.git.carrying import Delivery, object_format
 from gitmachine.git.collecting import collect
 from gitmachine.git.host import GitCall
-from gitmachine.git.lfs import check_lfs
+from gitmachine.git.lfs import check_lfs, skip_lfs
 from gitmachine.git.publishing import publish
 from gitmachine.git.streams import StreamInward, StreamOutward
 from gitmachine.git.submodules import relay_submodules
@@ -30,6 +30,8 @@ __all__ = ["RelayTransport"]
 class RelayTransport(Transport):
     """Mirror and session repository on the host; streams or bundles to and from the machine."""
 
+    mirrored = True
+
     async def open(self) -> RemoteState:
         """Update the mirror with this session's credential."""
         self.remote_state = await self.mirror.update(self.setup.credentials)
@@ -42,6 +44,8 @@ class RelayTransport(Transport):
         start = await self.start_point(state, branch, base)
         await check_lfs(self.host, self.mirror.path, start.start_sha, self.setup.options.lfs)
         await self._deliver(machine, path, state, fresh=True, commit=start.start_sha)
+        if self.setup.options.lfs == "skip":
+            await skip_lfs(machine, path)
         return start
 
     async def populate_submodules(self, machine: Machine, path: str, sha: str) -> Sequence[str]:

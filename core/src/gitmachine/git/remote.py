@@ -107,7 +107,7 @@ class Remote:
     def __init__(self, url: RepositoryUrl, host: HostGit, credentials: CredentialSource) -> None:
         self.url = url
         self._host = host
-        self._credentials = credentials
+        self.credentials = credentials
 
     async def ask(self, operation: Operation = Operation.READ) -> RemoteState:
         """Ask what it has now.
@@ -120,7 +120,7 @@ class Remote:
         call = GitCall(
             args=("ls-remote", "--symref", "--", self.url.url),
             remote=self.url,
-            credential=await self._credentials(operation),
+            credential=await self.credentials(operation),
             seconds=self._host.limits.ask_seconds,
         )
         try:
@@ -148,7 +148,7 @@ class Remote:
             args=("fetch", *options, "--", self.url.url, *refspecs),
             git_dir=git_dir,
             remote=self.url,
-            credential=await self._credentials(Operation.READ),
+            credential=await self.credentials(Operation.READ),
             idle_seconds=self._host.limits.idle_seconds,
         )
         try:
@@ -169,7 +169,7 @@ class Remote:
             args=("push", *options, "--", self.url.url, f"{sha}:{ref}"),
             git_dir=git_dir,
             remote=self.url,
-            credential=await self._credentials(Operation.WRITE),
+            credential=await self.credentials(Operation.WRITE),
             idle_seconds=self._host.limits.idle_seconds,
             check=False,
         )

@@ -81,6 +81,9 @@ class Transport(ABC):
     `open` may run while the machine is still starting. Every method may be called again.
     """
 
+    mirrored: bool
+    """Whether the mirror holds what the remote has."""
+
     def __init__(self, setup: TransportSetup) -> None:
         self.setup = setup
         self.host = HostGit(redactor=setup.redactor, limits=setup.limits)
@@ -174,18 +177,25 @@ class Transport(ABC):
 
     async def resolve_base(self, state: RemoteState, base: str | None) -> str | None:
         """Return the commit that a base (branch, tag or commit; None: the default branch) stands for."""
+        revision = self.base_revision(state, base)
+        if revision is None or base is None or state.branch(base) == revision:
+            return revision  # branches name commits
+        return await self.commit_of(revision, base)
+
+    def base_revision(self, state: RemoteState, base: str | None) -> str | None:
+        """Return the object id that a base stands for (perhaps shortened, perhaps a tag's), or None."""
         if base is None:
             return state.branch(state.default_branch) if state.default_branch is not None else None
         for ref in (f"refs/heads/{base}", f"refs/tags/{base}", base):
             if ref in state.refs:
-                return await self.commit_of(state.refs[ref], base)
+                return state.refs[ref]
         if 4 <= len(base) <= 64 and set(base.lower()) <= set("0123456789abcdef"):  # an object id
-            return await self.commit_of(base, base)
+            return base
         raise unknown_base(base, self.setup.repository)
 
     @abstractmethod
     async def commit_of(self, revision: str, base: str) -> str:
-        """Return the commit of an object id (of a tag too, or shortened); CloneError naming `base` if it has none."""
+        """Return the commit of an object id that `base` stood for; CloneError naming `base` if there is none."""
 
 
 def check_beside(branch: str, state: RemoteState) -> None:
