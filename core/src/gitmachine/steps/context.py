@@ -160,7 +160,8 @@ class Context:
     @property
     def workspace(self) -> Workspace:
         """The repository in the machine."""
-        if self._workspace is None:
+        if self._workspace is None or self._workspace.path != self.path:
+            # Asked too early (by a token callback, say) the path was not yet known.
             self._workspace = Workspace(
                 self.machine.execute, self.path, self.setup.identity, redact=self.redactor.redact
             )
