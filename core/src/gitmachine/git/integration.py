@@ -58,11 +58,26 @@ try() (
   g update-index -q --refresh >/dev/null
   g read-tree -n -m -u "$base" "$new"
 )
-if ! try; then
-  g ls-files -m -d -z
-  g diff-index --cached --name-only -z --no-renames "$base" --
-  g diff-tree -r --name-only -z --no-renames --diff-filter=A "$base" "$new" -- | xargs -0 sh -c '
-    for p; do [ -e "./$p" ] || [ -h "./$p" ] || continue; printf "%s\0" "$p"; done' sh
+# Git takes ignored files for expendable; a file that the user has and no commit holds is not.
+g diff-tree -r --name-only -z --no-renames --diff-filter=A "$base" "$new" -- | xargs -0 sh -c '
+  eval "$1"
+  shift
+  for added; do
+    path=$added
+    while :; do
+      if [ -h "./$path" ] || { [ -e "./$path" ] && { [ "$path" = "$added" ] || [ ! -d "./$path" ]; }; }; then
+        [ -n "$(g ls-files -- ":(top,literal)$path")" ] || printf "%s\0" "$path"
+        break
+      fi
+      case $path in */*) path=${path%/*} ;; *) break ;; esac
+    done
+  done' sh "$library" >"$tmp/way" || fail git
+if [ -s "$tmp/way" ] || ! try; then
+  if [ -s "$tmp/way" ]; then cat "$tmp/way"
+  else
+    g ls-files -m -d -o -z --exclude-standard
+    g diff-index --cached --name-only -z --no-renames "$base" --
+  fi
   field //
   g diff-tree -r --name-only -z --no-renames "$base" "$new" --
   fail overlap
