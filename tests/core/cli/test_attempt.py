@@ -1,0 +1,181 @@
+"""Real signals to a real process group, at each phase of a run. Time budget: 30 s."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.gitserver import Mischief, serving
+from support.repos import git, show
+
+pytestmark = pytest.mark.requires("sandbox")
+
+WORK = "echo x > x; echo started; sleep 600 & setsid sleep 600 & wait"
+
+
+class Started:
+    """A ``gitmachine run`` in a process group of its own, as a terminal's foreground job is."""
+
+    def __init__(self, home: Any, cwd: Path, *args: str) -> None:
+        self.errors = cwd / "stderr"
+        with self.errors.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gitmachine", "run", *args],
+                env=home.environment(),
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                start_new_session=True,
+            )
+
+    def until(self, ready: Callable[[], bool]) -> None:
+        """Wait, with a deadline, for something to become true."""
+        deadline = time.monotonic() + 60
+        while not ready():
+            assert self.process.poll() is None, self.stderr()
+            assert time.monotonic() < deadline, self.stderr()
+            time.sleep(0.01)
+
+    def read_line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().decode()
+
+    def signal(self, number: signal.Signals) -> None:
+        os.killpg(self.process.pid, number)
+
+    def end(self) -> tuple[int, str]:
+        """Wait for the end; returns the exit code and the last line on standard error."""
+        assert self.process.stdout is not None
+        self.rest = self.process.stdout.read().decode()
+        code = self.process.wait(60)
+        assert "Traceback" not in self.stderr()
+        return code, self.stderr().splitlines()[-1]
+
+    def stderr(self) -> str:
+        return self.errors.read_text()
+
+
+@pytest.fixture
+def start(home: Any, tmp_path: Path) -> Iterator[Callable[..., Started]]:
+    """Start runs; those that are left are killed."""
+    started: list[Started] = []
+
+    def begin(*args: str) -> Started:
+        started.append(Started(home, tmp_path, *args))
+        return started[-1]
+
+    yield begin
+    for item in started:
+        with contextlib.suppress(ProcessLookupError):
+            item.signal(signal.SIGKILL)
+        item.process.wait(60)
+        assert item.process.stdout is not None
+        item.process.stdout.close()
+
+
+def processes_of(home: Any) -> list[str]:
+    """Return the command lines of processes that name this home."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+            if str(home.path) in command:
+                found.append(command)
+    return found
+
+
+def gone(home: Any) -> bool:
+    deadline = time.monotonic() + 30
+    while processes_of(home) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return processes_of(home) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_stops_the_command_and_saves_the_work(
+    start: Callable[..., Started], home: Any, remote: Path, number: signal.Signals
+) -> None:
+    run = start("-r", str(remote), "-s", "feat", "--", "sh", "-c", WORK)
+    assert run.read_line() == "started\n"
+    run.signal(number)
+    assert run.end() == (130, "gitmachine: interrupted: the command was stopped")
+    assert "interrupted: stopping the command and saving the work (Ctrl-C again leaves at once)" in run.stderr()
+    assert show(remote, "feat:x") == "x"
+    assert home.machines() == []
+    assert gone(home)
+
+
+def test_an_interrupted_run_prints_its_document(start: Callable[..., Started], remote: Path) -> None:
+    run = start("-r", str(remote), "-s", "feat", "--json", "--stream", "--", "sh", "-c", WORK)
+    run.until(lambda: "started" in run.stderr().splitlines())
+    run.signal(signal.SIGINT)
+    assert run.end()[0] == 130
+    found = json.loads(run.rest)
+    assert (found["exit_code"], found["status"], found["pushed"], found["stdout"]) == (None, 130, True, "started\n")
+    assert show(remote, "feat:x") == "x"
+
+
+@pytest.fixture
+def slow_remote(remote: Path) -> Iterator[Path]:
+    """The remote, whose hook holds each push until the file ``go`` is there."""
+    hook = remote / "hooks" / "pre-receive"
+    hook.write_text(f'#!/bin/sh\ntouch "{remote}/pushing"\nwhile [ ! -e "{remote}/go" ]; do sleep 0.02; done\n')
+    hook.chmod(0o755)
+    yield remote
+    (remote / "go").touch()
+
+
+def test_a_signal_while_the_work_is_saved_waits_for_it(start: Callable[..., Started], slow_remote: Path) -> None:
+    run = start("-r", str(slow_remote), "-s", "feat", "--", "sh", "-c", "echo x > x")
+    run.until((slow_remote / "pushing").exists)
+    run.signal(signal.SIGINT)
+    run.until(lambda: "interrupted: the work is being saved" in run.stderr())
+    (slow_remote / "go").touch()
+    code, last = run.end()
+    assert code == 0
+    assert "the remote has feat at" in last
+    assert show(slow_remote, "feat:x") == "x"
+
+
+def test_a_second_ctrl_c_leaves_at_once_and_the_machine_is_on_record(
+    start: Callable[..., Started], home: Any, slow_remote: Path
+) -> None:
+    run = start("-r", str(slow_remote), "-s", "feat", "--", "sh", "-c", WORK)
+    assert run.read_line() == "started\n"
+    run.signal(signal.SIGINT)
+    run.until((slow_remote / "pushing").exists)
+    run.signal(signal.SIGINT)
+    code, last = run.end()
+    (record,) = home.machines()
+    assert code == 130
+    assert last == f"gitmachine: left at once: the machine {record.machine_id} is recorded and keeps the work"
+    assert record.session == "feat"
+    assert git("-C", slow_remote, "branch", "--format=%(refname)") == "refs/heads/main"
+
+
+@pytest.mark.requires("git-http-backend")
+def test_a_signal_during_the_start_undoes_it(
+    start: Callable[..., Started], home: Any, remote: Path, tmp_path: Path
+) -> None:
+    with serving(tmp_path) as server:
+        server.misbehave(Mischief.HANG)
+        run = start("-r", f"{server.url}/{remote.name}", "-s", "feat", "--", "true")
+        run.until(lambda: bool(server.requests))
+        run.signal(signal.SIGINT)
+        assert run.end() == (
+            130,
+            "gitmachine: interrupted before the command started; nothing is left behind",
+        )
+    assert home.machines() == []
+    assert gone(home)
