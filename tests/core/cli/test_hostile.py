@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from gitmachine.cli import main
-from support.repos import git, show
+from support.repos import git, show, tip
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -235,7 +235,7 @@ def test_a_hostile_branch_name_that_git_allows_is_a_branch(gitmachine: Run, remo
         for session, done in zip(CARRIED_SESSIONS, pool.map(run, CARRIED_SESSIONS), strict=True):
             assert done.returncode == 0, (session, done.stderr)
             assert json.loads(done.stdout)["branch"] == session
-            assert show(remote, f"refs/heads/{session}:new.txt") == "hi"
+            assert show(remote, f"{tip(remote, session)}:new.txt") == "hi"
     branches = git("-C", remote, "for-each-ref", "--format=%(refname)", "refs/heads").splitlines()
     assert branches == sorted(["refs/heads/main", *(f"refs/heads/{session}" for session in CARRIED_SESSIONS)])
 
