@@ -364,7 +364,7 @@ class AsyncGitMachine:
 
     async def update(self, env: Mapping[str, str] | None = None, on_update: LifecycleCallback | None = None) -> None:
         """Merge variables into the environment of later commands, then call `on_update`."""
-        commands.merge_env(self._ctx, env or {})
+        await commands.merge_env(self._ctx, env or {})
         await call(on_update, self)
 
     def logs(self) -> list[LogEntry]:

@@ -16,6 +16,7 @@ from gitmachine.events import CommandFinished, CommandStarted
 from gitmachine.execution import ExecRequest
 from gitmachine.outcomes import LogEntry
 from gitmachine.state.records import CommandRecord
+from gitmachine.steps.context import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -98,7 +99,7 @@ async def run(
     return result
 
 
-def merge_env(ctx: Context, env: Mapping[str, str]) -> None:
+async def merge_env(ctx: Context, env: Mapping[str, str]) -> None:
     """Merge variables into the environment of later commands.
 
     Raises:
@@ -107,6 +108,8 @@ def merge_env(ctx: Context, env: Mapping[str, str]) -> None:
     ExecRequest(argv=("true",), env=env)
     ctx.learn_secrets(env)
     ctx.env.update(env)
+    if ctx.phase is Phase.READY:
+        await ctx.remember()
 
 
 async def read_file(ctx: Context, path: str, max_bytes: int) -> bytes:

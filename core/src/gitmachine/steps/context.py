@@ -17,6 +17,7 @@ from gitmachine.machines.managed import ManagedMachine
 from gitmachine.plugins.dispatch import Dispatcher
 from gitmachine.state.journal import Journal
 from gitmachine.state.locks import MachineLock
+from gitmachine.state.memory import SessionMemory, forget, recall, remember
 from gitmachine.state.places import Places, make_private
 from gitmachine.state.records import new_key
 from gitmachine.steps.operations import Operation, Operations
@@ -128,6 +129,31 @@ class Context:
             ),
             self.machine,
         )
+
+    async def remember(self) -> None:
+        """Keep what another process needs to go on with this session."""
+        setup = self.setup
+        memory = SessionMemory(
+            repository=setup.repository.url,
+            identity=setup.identity,
+            auto_commit=setup.auto_commit,
+            timeout=setup.timeout,
+            git=setup.git,
+            env=self.env,
+            start_sha=self.start_sha,
+            created=self.created,
+        )
+        await remember(self.places, self.key, memory)
+
+    async def recall(self) -> None:
+        """Take up what the process that started this session kept of it."""
+        memory = await recall(self.places, self.key)
+        self.start_sha, self.created = memory.start_sha, memory.created
+
+    async def end_record(self, state: str) -> None:
+        """Have the journal and the host forget the machine."""
+        await self.journal.end_machine(self.key, state)
+        await forget(self.places, self.key)
 
     async def close_state(self) -> None:
         """Let go of the journal and the transport; both can be opened again."""
@@ -315,6 +341,11 @@ class Context:
         finally:
             if self.machine.lost is None:
                 await self.machine.pause()
+
+    @property
+    def unnamed(self) -> bool:
+        """Whether nobody named the session branch."""
+        return self.branch == f"gitmachine/{self.key}"
 
     @property
     def can_pause(self) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
-from gitmachine.errors import CommitError, PushError
+from gitmachine.errors import CommitError, GitError, PushError
 from gitmachine.events import GitCommitted, GitPushed, GitRescued
 from gitmachine.outcomes import Kept, KeptKind, PushResult, Rescue
 from gitmachine.state.places import make_private
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHANGES_REF",
+    "ask_remote",
     "auto_commit",
     "commit",
     "emit_rescue",
@@ -77,9 +79,15 @@ async def keep_on_host(ctx: Context, survey: Survey) -> None:
 
 
 async def kept_work(ctx: Context) -> tuple[Kept, ...]:
-    """Return what is on this host but not on the remote, as the remote last answered."""
-    remote = ctx.transport.remote_state
-    return () if remote is None else await ctx.transport.store.unpublished(remote, ctx.branch)
+    """Return what is on this host but not on the remote, as it last answered; all of it when it never did."""
+    return await ctx.transport.store.unpublished(ctx.transport.remote_state, ctx.branch)
+
+
+async def ask_remote(ctx: Context) -> None:
+    """Have the remote's answer, unless it gave one to this process already; one that is silent stays unknown."""
+    if ctx.transport.remote_state is None:
+        with contextlib.suppress(GitError):
+            await ctx.transport.open()
 
 
 async def publish(ctx: Context, operation: Operation, survey: Survey) -> PushResult | None:

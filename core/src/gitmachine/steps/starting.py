@@ -35,6 +35,7 @@ async def start(ctx: Context) -> None:
             await ctx.open_journal()
             ctx.open_transport()
             await ctx.journal.begin_machine(_record(ctx, "starting"))
+            await ctx.remember()
         except BaseException:
             ctx.phase = Phase.ENDED
             await asyncio.shield(ctx.close_state())
@@ -47,6 +48,7 @@ async def start(ctx: Context) -> None:
             await ctx.journal.update_machine(ctx.key, machine_id=ctx.machine.id, repo_path=ctx.path)
             await _clone(ctx)
             checked_out = True
+            await ctx.remember()
             await ctx.journal.update_machine(ctx.key, state="running", head=ctx.start_sha)
             operation.emit(ctx.event(GitCloned, branch=ctx.branch, sha=ctx.start_sha, created=ctx.created))
             operation.emit(ctx.event(MachineStarted, repo_path=ctx.path))
@@ -105,7 +107,7 @@ async def _abandon(ctx: Context, error: BaseException, *, has_work: bool) -> Non
         error.add_note(f"the machine {ctx.inner.id} may be left behind: {problem}")
         await ctx.journal.update_machine(ctx.key, state="lost" if ctx.machine.lost else "running")
     else:
-        await ctx.journal.end_machine(ctx.key, "failed")
+        await ctx.end_record("failed")
     finally:
         ctx.phase = Phase.ENDED
         await ctx.announce_loss()
@@ -141,7 +143,7 @@ async def connect(ctx: Context) -> None:
                 await _verify_repository(ctx)
             ctx.open_transport()
             await _take_over(ctx, known=known)
-            await ctx.transport.open()
+            await ctx.transport.store.open()
         except BaseException:
             await asyncio.shield(ctx.close_state())
             raise
@@ -154,7 +156,7 @@ async def _find_record(ctx: Context) -> bool:
     for record in await ctx.journal.machines():
         if record.machine_id == ctx.machine.id and record.provider == ctx.inner.provider:
             ctx.key, ctx.known_path = record.key, record.repo_path
-            ctx.start_sha = record.head
+            await ctx.recall()
             if ctx.setup.session is None:
                 ctx.branch = record.session
             elif ctx.setup.session != record.session:
@@ -188,3 +190,4 @@ async def _take_over(ctx: Context, *, known: bool) -> None:
     else:
         await ctx.journal.begin_machine(_record(ctx, state))
         await ctx.journal.update_machine(ctx.key, repo_path=ctx.path)
+        await ctx.remember()

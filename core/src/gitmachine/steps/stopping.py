@@ -18,6 +18,7 @@ from gitmachine.outcomes import Kept, PushResult, Receipt, Rescue
 from gitmachine.steps.callbacks import call
 from gitmachine.steps.context import Phase
 from gitmachine.steps.publishing import (
+    ask_remote,
     auto_commit,
     emit_rescue,
     keep_on_host,
@@ -116,10 +117,11 @@ async def _secure(ctx: Context, operation: Operation, *, force: bool) -> _Secure
         await auto_commit(ctx, operation, reason="stop")
     survey = await ctx.workspace.survey()
     await keep_on_host(ctx, survey)
+    await ask_remote(ctx)
     if not ctx.setup.auto_commit:
         return await _secure_by_hand(ctx, operation, survey, force=force)
     sha = session_sha(ctx, survey)
-    if ctx.setup.session is None and ctx.created and sha == ctx.start_sha:
+    if ctx.unnamed and ctx.created and sha == ctx.start_sha:
         # Nobody named this branch and nothing was done on it: the remote need not have it.
         return _Secured(survey=survey, kept=await kept_work(ctx))
     try:
@@ -192,7 +194,7 @@ async def _destroy(ctx: Context, operation: Operation, secured: _Secured) -> Non
     )
     await ctx.journal.intend(ctx.key, "destroy", {"receipt": receipt.as_dict()})
     await ctx.machine.stop()
-    await ctx.journal.end_machine(ctx.key, "stopped")
+    await ctx.end_record("stopped")
     ctx.receipt = receipt
     operation.emit(attrs.evolve(ctx.event(MachineStopped, receipt=receipt.as_dict()), machine_id=receipt.machine_id))
 
@@ -220,5 +222,5 @@ async def _bury(ctx: Context, operation: Operation, error: MachineLostError) -> 
         await ctx.inner.close()
     except GitMachineError as problem:
         error.add_note(str(problem))
-    await ctx.journal.end_machine(ctx.key, "lost")
+    await ctx.end_record("lost")
     await ctx.close_state()
