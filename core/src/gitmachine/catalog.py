@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gitmachine.errors import ConfigError
+from gitmachine.errors import ConfigError, StateError
 from gitmachine.machine import Machine
 from gitmachine.plugins.host import PluginHost
 from gitmachine.plugins.registry import Registry
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from gitmachine.config.model import Settings
     from gitmachine.provider import ProviderSpec
+    from gitmachine.state.places import Places
 
 __all__ = [
     "connect_machine",
@@ -24,6 +25,7 @@ __all__ = [
     "default_host",
     "make_machine",
     "providers",
+    "recall_machine",
     "recordable_options",
     "session_arguments",
 ]
@@ -78,14 +80,67 @@ def recordable_options(machine: Machine | str, options: Mapping[str, Any] | None
 
 
 async def connect_machine(
-    machine: Machine | str, provider: str | None, options: Mapping[str, Any] | None, host: PluginHost
-) -> Machine:
-    """Return the machine itself, or the provider's machine with this id."""
+    machine: Machine | str,
+    provider: str | None,
+    options: Mapping[str, Any] | None,
+    host: PluginHost,
+    keywords: Mapping[str, Any],
+) -> tuple[Machine, dict[str, Any]]:
+    """Return the machine to take over and the keyword arguments for its session.
+
+    A Machine is taken as it is; an id belongs to the provider; without a provider the text is what this host's journal
+    knows the machine by, and `keywords` win over what the session was started with.
+    """
     if isinstance(machine, Machine):
-        return machine
-    if provider is None:
-        raise ConfigError(f"connecting to {machine!r} needs the provider's name: pass provider=")
-    return await Registry(host).connect(provider, machine, options)
+        return machine, {"options": options, **keywords}
+    if provider is not None:
+        return await Registry(host).connect(provider, machine, options), {"options": options, **keywords}
+    found, started_with = await recall_machine(machine, host)
+    return found, {**started_with, **keywords}
+
+
+async def recall_machine(
+    selector: str, host: PluginHost, places: Places | None = None
+) -> tuple[Machine, dict[str, Any]]:
+    """Return a machine that this host's journal knows, and the keyword arguments its session was started with.
+
+    Args:
+        selector: its name, its id, its key, or the unambiguous beginning of one of these two.
+        host: the plugins.
+        places: where the journal is; None is the usual place.
+
+    Raises:
+        StateError: there is none, several fit, or it has no machine yet.
+        ConfigError: an option's variable is not set in this process.
+    """
+    from gitmachine.config.machines import restore_options
+    from gitmachine.state.journal import Journal
+    from gitmachine.state.memory import recall
+    from gitmachine.state.places import Places
+
+    places = places or Places.default()
+    async with await Journal.aopen(places) as journal:
+        record = await journal.machine(selector)
+    if record.ended:
+        raise StateError(f"the machine {record.label} has ended ({record.state})")
+    if record.machine_id is None:
+        raise StateError(f"the machine {record.label} is still being started, or its start was interrupted")
+    memory = await recall(places, record.key)
+    options = restore_options(record.options)
+    machine = await Registry(host).connect(record.provider, record.machine_id, options)
+    keywords: dict[str, Any] = {
+        "repository": memory.repository,
+        "session": record.session,
+        "options": record.options,
+        "env": memory.env,
+        "identity": memory.identity,
+        "auto_commit": memory.auto_commit,
+        "timeout": memory.timeout,
+        "git": memory.git,
+        "path": record.repo_path,
+        "name": record.name,
+    }
+    return machine, keywords
 
 
 def session_arguments(

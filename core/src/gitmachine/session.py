@@ -139,19 +139,19 @@ class AsyncGitMachine:
         """Take over a machine that runs (or is paused) with the repository in it; emits ``reconnected``.
 
         Args:
-            machine: the machine, or its id with `provider`.
-            provider: the provider's name, when `machine` is an id; `options` are its options.
-            keywords: as for the constructor; `session` None is the branch that is checked out.
+            machine: the machine; its id with `provider`; or its name or id prefix as this host's journal has it.
+            provider: the provider's name, when `machine` is its id; `options` are its options.
+            keywords: as for the constructor; a machine of the journal has those it was started with.
 
         Raises:
-            MachineError: there is no such machine, or it does not run.
+            MachineError, StateError: there is no such machine, or it does not run.
             CheckoutError: the repository or the session's branch is not there.
         """
         from gitmachine.catalog import connect_machine, default_host
 
         host = plugins or default_host()
-        found = await connect_machine(machine, provider, options, host)
-        gm = cls(found, options=options, plugins=host, **keywords)
+        found, keywords = await connect_machine(machine, provider, options, host, keywords)
+        gm = cls(found, plugins=host, **keywords)
         await starting.connect(gm._ctx)  # a constructor of this class
         return gm
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gitmachine import AsyncGitMachine, ExecRequest, ExecResult, GitMachine, LogEntry, Machine, MachineState
+from gitmachine import AsyncGitMachine, ExecRequest, ExecResult, GitMachine, LogEntry, Machine, MachineState, StateError
 from support.repos import show, tip
 
 pytestmark = pytest.mark.requires("sandbox")
@@ -197,3 +197,20 @@ def test_a_machine_of_ones_own_works_without_streams(remote: Path) -> None:
         logs = gm.logs()
     assert isinstance(logs[0], LogEntry)
     assert show(remote, "feature:mine.txt") == "mine"
+
+
+def test_connect_by_name_goes_on_as_the_session_was_started(remote: Path) -> None:
+    first = GitMachine(
+        "local", repository=str(remote), session="feature", name="mine", env={"GREETING": "hello"}, timeout=60
+    )
+    first.start()
+    first.close()
+    second = GitMachine.connect("mine")
+    assert (second.session, second.repository, second.name) == ("feature", str(remote), "mine")
+    assert second.run('echo "$GREETING"').stdout == "hello\n"
+    second.stop()
+
+
+def test_connect_by_a_name_that_nobody_has_says_so() -> None:
+    with pytest.raises(StateError, match="nobody"):
+        GitMachine.connect("nobody")
