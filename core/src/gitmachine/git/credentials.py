@@ -36,6 +36,7 @@ Token = str | GitCredential | Callable[[], "str | GitCredential | Awaitable[str 
 
 DEFAULT_USERNAME = "x-access-token"
 """GitHub, GitLab, Gitea and Bitbucket take any name beside a token; GitHub documents this one."""
+MAX_SHELL_FD = 9
 MAX_SECRET_BYTES = 16 * 1024
 """A pipe holds 64 KiB: the whole credential is written before anybody reads."""
 
@@ -108,6 +109,7 @@ def credential_input(credential: GitCredential) -> bytes:
 
 def credential_config(url: RepositoryUrl, fd: int) -> tuple[str, ...]:
     """Return git's options for a helper that reads descriptor `fd` once, for this remote's scheme and host only."""
-    # Not ``<&12``: dash takes only one digit there.
-    helper = f'!f() {{ test "$1" = get && cat /dev/fd/{fd}; }}; f'
+    # dash reads no descriptor above 9 by "<&"; a small container may have no /dev/fd.
+    source = f"<&{fd}" if fd <= MAX_SHELL_FD else f"</dev/fd/{fd}"
+    helper = f'!f() {{ test "$1" = get && cat {source}; }}; f'
     return ("-c", f"credential.{url.origin}.helper={helper}")

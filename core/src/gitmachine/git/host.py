@@ -259,10 +259,10 @@ class _Output:
                 limits += [self._last + idle_seconds] if idle_seconds is not None else []
                 left = max(0.0, min(limits) - time.monotonic()) if limits else None
                 _, pending = await asyncio.wait(tasks, timeout=left)
-                if not pending:
-                    return None
                 if len(self.stdout) > self._limit:
                     return f"printed more than {self._limit} bytes"
+                if not pending:
+                    return None
                 if seconds is not None and time.monotonic() >= began + seconds:
                     return f"did not end within {seconds:g} s"
                 if idle_seconds is not None and time.monotonic() >= self._last + idle_seconds:
