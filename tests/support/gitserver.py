@@ -36,6 +36,9 @@ class GitServer:
         self.token = token
         self.username = username
         self.requests: list[str] = []
+        self.authorizations: list[str | None] = []
+        self.redirect_to: str | None = None
+        self.cut_off_pack = False
         self.mischief: Mischief | None = None
         self.read_only_token: str | None = None
         self.push_started = threading.Event()
@@ -123,6 +126,10 @@ class _Handler(BaseHTTPRequestHandler):
         body = self._body()
         push = "git-receive-pack" in self.path
         server.requests.append(f"{self.command} {self.path}")
+        server.authorizations.append(self.headers["Authorization"])
+        if server.redirect_to is not None:
+            self._plain(302, b"over there\n", [("Location", f"{server.redirect_to}{self.path}")])
+            return
         mischief = server.mischief
         if mischief is Mischief.FAIL or (mischief is Mischief.ACCEPT_AND_DIE and server.push_started.is_set()):
             self._plain(500, b"out of order\n")
@@ -187,7 +194,8 @@ class _Handler(BaseHTTPRequestHandler):
         if posted and mischief in (Mischief.ACCEPT_AND_DIE, Mischief.ACCEPT_PUSH_SILENTLY):
             self.close_connection = True
             return
-        self._relay(done.stdout, cut_off=mischief is Mischief.CUT_OFF)
+        pack = b"PACK" in done.stdout and server.cut_off_pack
+        self._relay(done.stdout, cut_off=pack or mischief is Mischief.CUT_OFF)
 
     def _relay(self, answer: bytes, *, cut_off: bool) -> None:
         head, _, body = answer.partition(b"\r\n\r\n")

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import shutil
 import time
 from typing import TYPE_CHECKING
 
@@ -134,9 +135,24 @@ async def make_bare(host: HostGit, path: Path, *, alternates: Path | None = None
     if await asyncio.to_thread((path / "HEAD").exists):
         return
     await asyncio.to_thread(path.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
+    # Made aside and renamed, so that nobody ever sees, and no crash ever leaves, half a repository.
+    fresh = path.with_name(f"{path.name}.new-{os.urandom(4).hex()}")
     options = ("--quiet", "--bare", "--template=", f"--object-format={object_format}")
-    await host.run(GitCall(args=("init", *options, "--", str(path))))
-    await asyncio.to_thread(_furnish, path, alternates)
+    try:
+        await host.run(GitCall(args=("init", *options, "--", str(fresh))))
+        await asyncio.to_thread(_furnish, fresh, alternates)
+        await asyncio.to_thread(_rename, fresh, path)
+    finally:
+        await asyncio.to_thread(shutil.rmtree, fresh, ignore_errors=True)
+
+
+def _rename(fresh: Path, path: Path) -> None:
+    try:
+        fresh.rename(path)
+    except OSError:
+        if not (path / "HEAD").exists():
+            raise
+        # Somebody else was faster; theirs is as good.
 
 
 def _furnish(path: Path, alternates: Path | None) -> None:
