@@ -22,8 +22,14 @@ from gitmachine._portal import Lease, adapt
 from gitmachine.plugins.threads import OrderedThread, run_in_thread
 
 
+@pytest.fixture(autouse=True)
+def fresh_loop(monkeypatch):
+    """Give each test a loop that nobody else in this process holds."""
+    monkeypatch.setattr(_portal, "_shared", None)
+
+
 @pytest.fixture
-def lease():
+def lease(fresh_loop):
     with Lease() as held:
         yield held
 

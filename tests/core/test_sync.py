@@ -6,27 +6,25 @@ Time budget: 60 s.
 from __future__ import annotations
 
 import asyncio
-import gc
 import inspect
 import re
 import subprocess
 import sys
 import textwrap
 import threading
-import time
 from pathlib import Path
 
 import pytest
-from tests.support.gitserver import serving
-from tests.support.machines import StreamMachine
-from tests.support.repos import git, make_remote
 
 from gitmachine import Capability, GitMachineError, InvalidStateError, MachineState, hookimpl
 from gitmachine.plugins.host import PluginHost
 from gitmachine.session import AsyncGitMachine
 from gitmachine.sync import GitMachine
+from support.gitserver import serving
+from support.machines import StreamMachine
+from support.repos import git, make_remote
 
-ROOT = Path(__file__).resolve().parents[2]
+TESTS = Path(__file__).resolve().parents[1]
 SECONDS = 40.0
 """How long anything may take on a machine that is busy; what hangs would hang for ever."""
 
@@ -536,52 +534,73 @@ def test_sixty_four_threads_on_one_session(arguments, machine):
         assert len(gm.logs()) == 64
 
 
-def loop_threads():
-    return [thread for thread in threading.enumerate() if thread.name == "gitmachine-loop"]
-
-
 def test_close_leaves_the_machine_and_connect_takes_it_over_on_the_same_loop(arguments, machine):
+    async def where():
+        return asyncio.get_running_loop()
+
     events = []
     gm = GitMachine(machine, **arguments)
     gm.start()
-    (thread,) = loop_threads()
-    identity = gm.id
+    loop, identity = gm._lease.call(where), gm.id
     gm.close()
     again = GitMachine.connect(
         machine, **{**arguments, "session": None}, on_event=lambda event, data, gm: events.append((event, data, gm))
     )
-    assert loop_threads() == [thread]
+    assert again._lease.call(where) is loop
     assert events == [("reconnected", {"id": identity}, again)]
     assert (again.id, again.session) == (identity, "feature")
     assert again.run("git status --short").ok
     again.stop()
 
 
-def test_the_loops_thread_ends_when_nobody_needs_it_any_more(arguments, tmp_path):
-    gm = GitMachine(StreamMachine(tmp_path), **arguments)
-    gm.start()
-    gm.stop()
-    (thread,) = loop_threads()
-    gm.close()
-    del gm
-    deadline = time.monotonic() + SECONDS
-    while thread.is_alive() and time.monotonic() < deadline:
-        gc.collect()
-        time.sleep(0.01)
-    assert not thread.is_alive()
-
-
-def test_an_interrupted_command_is_killed_and_the_machine_stays_usable(remote, tmp_path):
-    script = textwrap.dedent(f"""
-        import os, signal, sys
-        sys.path.insert(0, {str(ROOT)!r})
+def run_script(remote, tmp_path, script):
+    """Run a program that has `machine` and the keywords `session`, and return the lines it printed."""
+    head = f"""
+        import sys
+        sys.path.insert(0, {str(TESTS)!r})
         from pathlib import Path
         from gitmachine.plugins.host import PluginHost
         from gitmachine.sync import GitMachine
-        from tests.support.machines import StreamMachine
+        from support.machines import StreamMachine
 
         machine = StreamMachine(Path({str(tmp_path)!r}))
-        with GitMachine(machine, repository={str(remote)!r}, session="s", plugins=PluginHost(entry_points=())) as gm:
+        session = dict(repository={str(remote)!r}, session="s", plugins=PluginHost(entry_points=()))
+    """
+    code = textwrap.dedent(head) + textwrap.dedent(script)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=110, check=False)
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+def test_the_loops_thread_ends_when_nobody_needs_it_any_more(remote, tmp_path):
+    script = """
+        import gc, threading
+        gm = GitMachine(machine, **session)
+        gm.start()
+        gm.stop()
+        (thread,) = [thread for thread in threading.enumerate() if thread.name == "gitmachine-loop"]
+        gm.close()
+        del gm, machine
+        gc.collect()
+        thread.join(60)
+        print(thread.is_alive())
+    """
+    assert run_script(remote, tmp_path, script) == ["False"]
+
+
+def test_a_program_ends_although_it_never_stopped_its_machine(remote, tmp_path):
+    script = """
+        gm = GitMachine(machine, **session)
+        gm.start()
+        print(gm.state)
+    """
+    assert run_script(remote, tmp_path, script) == ["running"]
+
+
+def test_an_interrupted_command_is_killed_and_the_machine_stays_usable(remote, tmp_path):
+    script = """
+        import os, signal
+        with GitMachine(machine, **session) as gm:
             try:
                 gm.run("echo $$; exec sleep 600", on_stdout=lambda text: os.kill(os.getpid(), signal.SIGINT))
             except KeyboardInterrupt:
@@ -589,6 +608,5 @@ def test_an_interrupted_command_is_killed_and_the_machine_stays_usable(remote, t
             print([process._child.returncode for process in machine.live][-1])
             print(gm.run("echo usable > u.txt; cat u.txt").stdout, end="")
         print(gm.receipt.pushed)
-    """)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=110, check=False)
-    assert (done.stdout.splitlines(), done.stderr) == (["interrupted", "-9", "usable", "True"], "")
+    """
+    assert run_script(remote, tmp_path, script) == ["interrupted", "-9", "usable", "True"]

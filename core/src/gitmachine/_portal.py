@@ -121,7 +121,7 @@ class Lease:
 def _join() -> _Portal:
     """Return the shared loop, with one user more; the caller has the lock."""
     global _shared  # noqa: PLW0603  # the one loop of this process
-    if _shared is None:
+    if _shared is None or _shared.ended:
         _shared = _Portal()
     _shared.users += 1
     return _shared
@@ -160,7 +160,7 @@ class _Portal:
         self.users = 0
         self.loop = asyncio.new_event_loop()
         self._process = os.getpid()
-        self._ended = False
+        self.ended = False
         self._thread = threading.Thread(target=self._serve, name="gitmachine-loop", daemon=True)
         self._thread.start()
 
@@ -174,7 +174,7 @@ class _Portal:
     def enter(self) -> bool:
         """Count one user more, unless the loop has ended."""
         with _lock:
-            if self._ended:
+            if self.ended:
                 return False
             self.users += 1
             return True
@@ -186,7 +186,7 @@ class _Portal:
             self.users -= 1
             if self.users > 0:
                 return
-            self._ended = True
+            self.ended = True
             if _shared is self:
                 _shared = None
         self.loop.stop()
@@ -204,7 +204,7 @@ class _Portal:
         """End the loop although it has users, and wait for that within a deadline."""
         global _shared  # noqa: PLW0603  # the one loop of this process
         with _lock:
-            self._ended = True
+            self.ended = True
             if _shared is self:
                 _shared = None
         try:
@@ -216,7 +216,7 @@ class _Portal:
     def _serve(self) -> None:
         asyncio.set_event_loop(self.loop)
         try:
-            while not self._ended:
+            while not self.ended:
                 try:
                     self.loop.run_forever()
                 except (KeyboardInterrupt, SystemExit):

@@ -288,6 +288,7 @@ def test_plugins_are_asked_once_and_later_ones_still_count():
     found = registry(first=first, none=Offering(None), double=[spec("two"), spec("two")])
     for _ in range(3):
         assert [offer.spec.name for offer in found.providers()] == ["one", "two"]
+    assert Registry(found._host).resolve("one").name == "one"
     assert first.asked == 1
     found._host.register(Offering([spec("three")]), "third")
     assert found.resolve("three").name == "three"

@@ -112,6 +112,8 @@ class PluginHost:
         self._manager.add_hookspecs(hookspecs)
         self._specs = frozenset(name for name in dir(hookspecs) if name.startswith(f"{hookspecs.GROUP}_"))
         self._reports: dict[str, PluginReport] = {}
+        self.offers: dict[str, tuple[Any, ...]] = {}
+        """What each plugin offers, kept here by `Registry`, so that each is asked once however many there are."""
         self._pending: list[PluginSource] | None = None
         self._loading = False
         self._lock = threading.RLock()  # a plugin's import may ask for the plugins again

@@ -50,7 +50,7 @@ class Registry:
 
     def __init__(self, host: PluginHost) -> None:
         self._host = host
-        self._asked: dict[str, tuple[Offer, ...]] = {}
+        self._asked: dict[str, tuple[Offer, ...]] = host.offers
 
     def providers(self) -> tuple[Offer, ...]:
         """Return everything on offer, sorted by name; conflicts and other contracts included.
