@@ -20,7 +20,10 @@ from support.repos import git, show
 
 pytestmark = pytest.mark.requires("sandbox")
 
-WORK = "echo x > x; echo started; sleep 600 & setsid sleep 600 & wait"
+MARK = f"600.{os.getpid()}{time.monotonic_ns()}"
+"""An argument of sleep that no other process has."""
+
+WORK = f"sleep {MARK} & setsid sleep {MARK} & echo x > x; echo started; wait"
 
 
 class Started:
@@ -84,22 +87,35 @@ def start(home: Any, tmp_path: Path) -> Iterator[Callable[..., Started]]:
         item.process.stdout.close()
 
 
-def processes_of(home: Any) -> list[str]:
-    """Return the command lines of processes that name this home."""
+def machine_of(pid: int) -> list[int]:
+    """Return the processes of the local provider that a process descends from: supervisor and sandbox."""
+    chain = []
+    while pid > 1:
+        command = Path("/proc", str(pid), "cmdline").read_bytes()
+        if b"gitmachine_local.supervisor" in command:
+            chain.append(pid)
+        pid = int(Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[1])
+    return chain
+
+
+def processes() -> list[int]:
+    """Return the processes that the command `WORK` left anywhere, in whatever sandbox."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-            if str(home.path) in command:
-                found.append(command)
+            if (entry / "cmdline").read_bytes() == b"\0".join([b"sleep", MARK.encode(), b""]):
+                found.append(int(entry.name))
     return found
 
 
-def gone(home: Any) -> bool:
+def assert_gone(home: Any) -> None:
+    """No process of the command and nothing of the machine is left, once the kernel has cleared up."""
     deadline = time.monotonic() + 30
-    while processes_of(home) and time.monotonic() < deadline:
+    machines = home.path / "state" / "local"
+    while (processes() or (machines.exists() and list(machines.iterdir()))) and time.monotonic() < deadline:
         time.sleep(0.05)
-    return processes_of(home) == []
+    assert processes() == []
+    assert not machines.exists() or list(machines.iterdir()) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -113,7 +129,7 @@ def test_one_signal_stops_the_command_and_saves_the_work(
     assert "interrupted: stopping the command and saving the work (Ctrl-C again leaves at once)" in run.stderr()
     assert show(remote, "feat:x") == "x"
     assert home.machines() == []
-    assert gone(home)
+    assert_gone(home)
 
 
 def test_an_interrupted_run_prints_its_document(start: Callable[..., Started], remote: Path) -> None:
@@ -164,6 +180,27 @@ def test_a_second_ctrl_c_leaves_at_once_and_the_machine_is_on_record(
     assert git("-C", slow_remote, "branch", "--format=%(refname)") == "refs/heads/main"
 
 
+def test_a_machine_that_dies_is_125_and_says_what_this_host_has(
+    start: Callable[..., Started], home: Any, remote: Path
+) -> None:
+    run = start("-r", str(remote), "-s", "feat", "--json", "--stream", "--", "sh", "-c", WORK)
+    run.until(lambda: "started" in run.stderr().splitlines())
+    assert len(processes()) == 2
+    machine = machine_of(processes()[0])
+    assert machine
+    for pid in reversed(machine):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    code, last = run.end()
+    assert code == 125
+    assert last.startswith("gitmachine: ")
+    found = json.loads(run.rest)
+    assert (found["exit_code"], found["status"], found["pushed"], found["receipt"]) == (None, 125, False, None)
+    assert found["error"] in last
+    assert "has nothing of it that the remote lacks" in run.stderr()
+    assert home.machines() == []
+
+
 @pytest.mark.requires("git-http-backend")
 def test_a_signal_during_the_start_undoes_it(
     start: Callable[..., Started], home: Any, remote: Path, tmp_path: Path
@@ -178,4 +215,4 @@ def test_a_signal_during_the_start_undoes_it(
             "gitmachine: interrupted before the command started; nothing is left behind",
         )
     assert home.machines() == []
-    assert gone(home)
+    assert_gone(home)

@@ -44,7 +44,7 @@ def test_a_missing_git_is_found(
     code, found = checks(capfd)
     assert code == 1
     assert found["host", "git"]["detail"] == "not found on PATH"
-    assert found["host", "git"]["fix"] == "install git 2.34 or later"
+    assert found["host", "git"]["fix"] == "install git 2.38 or newer"
 
 
 def test_a_wrong_configuration_is_a_finding(

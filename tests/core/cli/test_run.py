@@ -141,6 +141,14 @@ def test_a_missing_program_is_127_with_a_hint(gitmachine: Run, remote: Path) -> 
     assert document(quoted)["hint"] == "no shell reads the command: for a script write sh -c 'echo hi'"
 
 
+def test_a_command_that_misses_the_network_gets_a_hint(gitmachine: Run, remote: Path) -> None:
+    script = "import socket; socket.getaddrinfo('example.org', 80)"
+    done = gitmachine("run", "-r", str(remote), "-s", "feat", "--", "python3", "-c", script)
+    assert done.returncode == 1
+    assert "hint: this machine has no network" in done.stderr
+    assert "network=host" in done.stderr
+
+
 def test_a_timeout_is_124_and_the_work_is_published(gitmachine: Run, remote: Path) -> None:
     script = "echo partial; echo x > x; exec sleep 600"
     done = gitmachine("run", "-r", str(remote), "-s", "feat", "--timeout", "3", "--json", "--", "sh", "-c", script)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["doctor"]
 
 OLDEST_GIT = (2, 34)
-"""Older ones lack options that the host's own repositories are protected with."""
+"""Older ones lack options that the host's own repositories are protected with; replaying commits needs 2.38."""
 GIT_SECONDS = 20
 PROVIDER_SECONDS = 90
 """How long a provider may look around."""
@@ -71,7 +71,7 @@ def _python() -> Check:
 
 
 def _git() -> Check:
-    fix = f"install git {'.'.join(map(str, OLDEST_GIT))} or later"
+    fix = "install git 2.38 or newer"
     git = shutil.which("git")
     if git is None:
         return Check(name="git", ok=False, detail="not found on PATH", fix=fix)

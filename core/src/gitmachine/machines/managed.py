@@ -279,6 +279,10 @@ class ManagedMachine(Machine):
         await self._ready("get_host")
         return await self._call("get_host", self._inner.get_host(port), self._deadlines.spawn)
 
+    def hint(self, result: ExecResult) -> str | None:
+        """Return the machine's advice about a command that failed."""
+        return self._inner.hint(result)
+
     async def close(self) -> None:
         """Let go of the machine and leave it as it is."""
         async with self._transition:
