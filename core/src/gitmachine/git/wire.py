@@ -29,6 +29,8 @@ CHUNK_BYTES = 64 * 1024
 GRACE_SECONDS = 10.0
 """How long the second end may take to notice that the first one has gone."""
 
+SERVER_GRACE_SECONDS = 2.0
+
 
 @attrs.frozen(kw_only=True)
 class WireEnd:
@@ -103,6 +105,7 @@ async def fetch_from(host: HostGit, call: Callable[[int], GitCall], process: Pro
     ours, theirs = socket.socketpair()
     theirs_fd = theirs.detach()
     git = asyncio.ensure_future(host.run(call(theirs_fd)))
+    reaper = asyncio.ensure_future(_kill_after(git, process))
     try:
         reader, writer = await asyncio.open_connection(sock=ours)
         try:
@@ -114,7 +117,8 @@ async def fetch_from(host: HostGit, call: Callable[[int], GitCall], process: Pro
         return await git, end
     finally:
         git.cancel()
-        await asyncio.gather(git, return_exceptions=True)
+        reaper.cancel()
+        await asyncio.gather(git, reaper, return_exceptions=True)
         ours.close()
 
 
@@ -141,6 +145,13 @@ async def _connect(process: Process, reader: asyncio.StreamReader, writer: ByteW
             task.cancel()
         await asyncio.gather(outward, inward, machine_side, return_exceptions=True)
         await _kill(process)
+
+
+async def _kill_after(git: asyncio.Future[GitResult], process: Process) -> None:
+    """End a server in the machine that goes on although its client on the host has gone."""
+    await asyncio.wait([git])
+    await asyncio.sleep(SERVER_GRACE_SECONDS)
+    await _kill(process)
 
 
 async def _all(*work: Awaitable[object]) -> None:
