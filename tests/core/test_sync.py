@@ -33,7 +33,9 @@ SECONDS = 40.0
 
 
 def members(cls):
-    return {name: value for name, value in vars(cls).items() if not name.startswith("_") or name == "__init__"}
+    classes = reversed(cls.__mro__[:-1])
+    named = {name: value for one in classes for name, value in vars(one).items()}
+    return {name: value for name, value in named.items() if not name.startswith("_") or name == "__init__"}
 
 
 def plain(member):

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import cattrs
 
-from gitmachine.errors import StateError
+from gitmachine.config.structure import structure
+from gitmachine.errors import ConfigError, StateError
 from gitmachine.git.model import GitIdentity, GitOptions
 from gitmachine.state.places import Places, make_private
 
@@ -26,8 +26,6 @@ __all__ = ["SessionMemory", "forget", "recall", "remember"]
 
 FILE = "session.json"
 VERSION = 1
-
-_converter = cattrs.Converter()
 
 
 @attrs.frozen(kw_only=True)
@@ -62,7 +60,7 @@ async def remember(places: Places, key: str, memory: SessionMemory) -> None:
 
 def _write(folder: Path, memory: SessionMemory) -> None:
     make_private(folder)
-    data = json.dumps({"version": VERSION, **_converter.unstructure(memory)})
+    data = json.dumps({"version": VERSION, **attrs.asdict(memory)})
     descriptor, name = tempfile.mkstemp(dir=folder, prefix=".session-")  # mkstemp makes it 0600
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogatepass") as stream:
@@ -95,8 +93,8 @@ def _read(path: Path) -> SessionMemory:
     if version != VERSION:
         raise StateError(f"{path} was written by another version of GitMachine ({version!r}): use that one, or upgrade")
     try:
-        return _converter.structure(data, SessionMemory)
-    except Exception as error:
+        return structure(SessionMemory, data)
+    except ConfigError as error:
         raise StateError(f"{path} is damaged: {error}") from error
 
 

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from gitmachine._portal import Lease, adapt
 from gitmachine.catalog import connect_machine, default_host, session_arguments
-from gitmachine.execution import DEFAULT_MAX_OUTPUT_BYTES, ExecResult
-from gitmachine.machine import DEFAULT_MAX_READ_BYTES, Host, Machine, MachineState
-from gitmachine.plugins.threads import OrderedThread
+from gitmachine.machine import Machine, MachineState
 from gitmachine.session import AsyncGitMachine
 from gitmachine.steps import starting
+from gitmachine.sync.git_verbs import GitVerbs
+from gitmachine.sync.runtime import LifecycleCallback, Runtime
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from gitmachine.config.model import Settings
-    from gitmachine.git.model import Changes, Commit, GitCredential, GitIdentity, GitOptions
-    from gitmachine.outcomes import LogEntry, PushResult, Receipt
+    from gitmachine.git.model import GitCredential, GitIdentity, GitOptions
+    from gitmachine.outcomes import Receipt
     from gitmachine.plugins.dispatch import HookFailure
     from gitmachine.plugins.host import PluginHost
 
 __all__ = ["GitMachine"]
 
-LifecycleCallback = Callable[["GitMachine"], object]
 
-
-class GitMachine:
+class GitMachine(GitVerbs, Runtime):
     """Run commands on a git repository inside an isolated machine, on one branch, and bring the work back as commits.
 
     Use it with ``with``: entering starts, leaving stops, also after an exception. Safe for many threads at once.
@@ -107,10 +105,6 @@ class GitMachine:
             on_event=self._adapt(on_event),
             plugins=plugins,
         )
-
-    def _adapt(self, callback: Callable[..., object] | None) -> Callable[..., Any] | None:
-        """Have a callback called on a thread, with this object where the asynchronous one is passed: last."""
-        return callback and adapt(lambda *args: callback(*args[:-1], self))
 
     @classmethod
     def from_config(
@@ -257,142 +251,3 @@ class GitMachine:
         """Let go of the machine and leave it as it is; `connect` takes it over again."""
         with self._lease:
             self._lease.call(self._inner.close)
-
-    def diff(self) -> str:
-        """Return every change against HEAD, untracked files included, as text that ``git apply`` takes.
-
-        The index, HEAD and the working tree stay as they are. Works while paused, as all git verbs do.
-        """
-        return self._lease.call(self._inner.diff)
-
-    def changes(self) -> Changes:
-        """Return the changed paths against HEAD, untracked ones included."""
-        return self._lease.call(self._inner.changes)
-
-    def commit(self, message: str | None = None) -> str | None:
-        """Stage everything and commit it as the session's identity; the repository's own hooks run.
-
-        Without a message the plugins are asked, else it is ``checkpoint``. Returns the commit's sha, or None when
-        there was nothing to commit.
-
-        Raises:
-            CommitRejected, CommitError: a hook of the repository refused (see `stderr`), or git could not commit.
-        """
-        return self._lease.call(self._inner.commit, message)
-
-    def push(self) -> PushResult:
-        """Publish the session branch's commits, then ask the remote whether it has them.
-
-        Raises:
-            PushRejectedError: the remote's branch has other commits, or a rule of its own forbids it.
-            PushAuthenticationError, PushUnreachableError: it did not accept the credential, or did not answer.
-        """
-        return self._lease.call(self._inner.push)
-
-    def pull(self) -> str | None:
-        """Bring in what the remote's session branch has, by the policy ``git.pull``; returns the new HEAD.
-
-        Raises:
-            PullConflictError: with the files; the working tree is as it was.
-        """
-        return self._lease.call(self._inner.pull)
-
-    def hash(self) -> str | None:
-        """Return HEAD's sha, or None in an empty repository."""
-        return self._lease.call(self._inner.hash)
-
-    def log(self, limit: int = 20) -> tuple[Commit, ...]:
-        """Return the newest commits of HEAD, newest first."""
-        return self._lease.call(self._inner.log, limit)
-
-    def run(
-        self,
-        command: str | Sequence[str],
-        *,
-        cwd: str | None = None,
-        env: Mapping[str, str] | None = None,
-        timeout: float | None = None,
-        stdin: bytes | str | Iterable[bytes] | None = None,
-        user: str | None = None,
-        check: bool = False,
-        on_stdout: Callable[[str], object] | None = None,
-        on_stderr: Callable[[str], object] | None = None,
-        on_stdout_bytes: Callable[[bytes], object] | None = None,
-        on_stderr_bytes: Callable[[bytes], object] | None = None,
-        on_exit: Callable[[int], object] | None = None,
-        max_output_bytes: int = DEFAULT_MAX_OUTPUT_BYTES,
-    ) -> ExecResult:
-        """Run a command in the repository; a failing one is a result, not an exception.
-
-        Args:
-            command: a string is a script for ``sh -c``; a list is a program and its arguments, read by no shell.
-            cwd: the working directory, relative to the repository; None is the repository.
-            env: variables for this command, added to the session's.
-            timeout: seconds it may run; None is the session's default.
-            stdin: its whole input; None is empty.
-            user: the user to run as, where the machine can.
-            check: raise when the exit code is not 0.
-            on_stdout, on_stderr: called with each piece of output as it arrives, as text.
-            on_stdout_bytes, on_stderr_bytes: the same with the exact bytes.
-            on_exit: called with the exit code.
-            max_output_bytes: how much of each stream the result keeps.
-
-        Raises:
-            CommandTimeoutError: it was killed with all its children; `result` has the output so far.
-            CommandFailedError: `check` and the exit code is not 0.
-            InvalidStateError: the machine does not run; says what to call first.
-            MachineLostError: the machine is gone.
-        """
-        with OrderedThread("gitmachine-output") as output, OrderedThread("gitmachine-input") as feed:
-            return self._lease.call(
-                self._inner.run,
-                command,
-                cwd=cwd,
-                env=env,
-                timeout=timeout,
-                stdin=stdin if stdin is None or isinstance(stdin, bytes | str) else feed.iterate(stdin),
-                user=user,
-                check=check,
-                on_stdout=adapt(on_stdout, output.call),
-                on_stderr=adapt(on_stderr, output.call),
-                on_stdout_bytes=adapt(on_stdout_bytes, output.call),
-                on_stderr_bytes=adapt(on_stderr_bytes, output.call),
-                on_exit=adapt(on_exit, output.call),
-                max_output_bytes=max_output_bytes,
-            )
-
-    def update(self, env: Mapping[str, str] | None = None, on_update: LifecycleCallback | None = None) -> None:
-        """Merge variables into the environment of later commands, then call `on_update`."""
-        self._lease.call(self._inner.update, env, self._adapt(on_update))
-
-    def logs(self) -> list[LogEntry]:
-        """Return a copy of the history of `run`: command, result, time."""
-        return self._inner.logs()
-
-    def read_file(self, path: str, *, max_bytes: int = DEFAULT_MAX_READ_BYTES) -> bytes:
-        """Return a file's exact bytes; a relative path starts at the repository.
-
-        Raises:
-            MachineFileError: which is also the built-in error, such as FileNotFoundError.
-        """
-        return self._lease.call(self._inner.read_file, path, max_bytes=max_bytes)
-
-    def read_text(self, path: str, *, max_bytes: int = DEFAULT_MAX_READ_BYTES) -> str:
-        """Return a UTF-8 file's text, line ends as they are, undecodable bytes replaced."""
-        return self._lease.call(self._inner.read_text, path, max_bytes=max_bytes)
-
-    def write_file(self, path: str, data: bytes | str) -> None:
-        """Replace a file atomically; makes missing parents, keeps the mode of an existing file."""
-        self._lease.call(self._inner.write_file, path, data)
-
-    def list_files(self, path: str = ".") -> list[str]:
-        """Return the sorted names in a directory."""
-        return self._lease.call(self._inner.list_files, path)
-
-    def get_host(self, port: int) -> Host:
-        """Return where a port of the machine can be reached.
-
-        Raises:
-            UnsupportedOperation: the machine has no reachable ports.
-        """
-        return self._lease.call(self._inner.get_host, port)

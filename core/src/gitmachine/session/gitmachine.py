@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
-from gitmachine.execution import DEFAULT_MAX_OUTPUT_BYTES, BytesCallback, ExecRequest, ExecResult, OutputCallback
-from gitmachine.machine import DEFAULT_MAX_READ_BYTES, Host, Machine, MachineState
-from gitmachine.steps import commands, pausing, starting, stopping, verbs
-from gitmachine.steps.callbacks import call
+from gitmachine.session.git_verbs import AsyncGitVerbs
+from gitmachine.session.runtime import AsyncRuntime
+from gitmachine.steps import pausing, starting, stopping
 from gitmachine.steps.context import Context
 from gitmachine.steps.setup import EventCallback, LifecycleCallback, TokenSource, make_setup
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from gitmachine.config.model import Settings
-    from gitmachine.git.model import Changes, Commit, GitIdentity, GitOptions
-    from gitmachine.outcomes import LogEntry, PushResult, Receipt
+    from gitmachine.git.model import GitIdentity, GitOptions
+    from gitmachine.machine import Machine, MachineState
+    from gitmachine.outcomes import Receipt
     from gitmachine.plugins.dispatch import HookFailure
     from gitmachine.plugins.host import PluginHost
 
 __all__ = ["AsyncGitMachine"]
 
 
-class AsyncGitMachine:
+class AsyncGitMachine(AsyncGitVerbs, AsyncRuntime):
     """Run commands on a git repository inside an isolated machine, on one branch, and bring the work back as commits.
 
     Use it with ``async with``: entering starts, leaving stops, also after an exception. Safe for many tasks at once.
@@ -259,142 +259,3 @@ class AsyncGitMachine:
     async def close(self) -> None:
         """Let go of the machine and leave it as it is; `connect` takes it over again."""
         await pausing.close(self._ctx)
-
-    async def diff(self) -> str:
-        """Return every change against HEAD, untracked files included, as text that ``git apply`` takes.
-
-        The index, HEAD and the working tree stay as they are. Works while paused, as all git verbs do.
-        """
-        return await verbs.diff(self._ctx)
-
-    async def changes(self) -> Changes:
-        """Return the changed paths against HEAD, untracked ones included."""
-        return await verbs.changes(self._ctx)
-
-    async def commit(self, message: str | None = None) -> str | None:
-        """Stage everything and commit it as the session's identity; the repository's own hooks run.
-
-        Without a message the plugins are asked, else it is ``checkpoint``. Returns the commit's sha, or None when
-        there was nothing to commit.
-
-        Raises:
-            CommitRejected, CommitError: a hook of the repository refused (see `stderr`), or git could not commit.
-        """
-        return await verbs.commit(self._ctx, message)
-
-    async def push(self) -> PushResult:
-        """Publish the session branch's commits, then ask the remote whether it has them.
-
-        Raises:
-            PushRejectedError: the remote's branch has other commits, or a rule of its own forbids it.
-            PushAuthenticationError, PushUnreachableError: it did not accept the credential, or did not answer.
-        """
-        return await verbs.push(self._ctx)
-
-    async def pull(self) -> str | None:
-        """Bring in what the remote's session branch has, by the policy ``git.pull``; returns the new HEAD.
-
-        Raises:
-            PullConflictError: with the files; the working tree is as it was.
-        """
-        return await verbs.pull(self._ctx)
-
-    async def hash(self) -> str | None:
-        """Return HEAD's sha, or None in an empty repository."""
-        return await verbs.head(self._ctx)
-
-    async def log(self, limit: int = 20) -> tuple[Commit, ...]:
-        """Return the newest commits of HEAD, newest first."""
-        return await verbs.log(self._ctx, limit)
-
-    async def run(
-        self,
-        command: str | Sequence[str],
-        *,
-        cwd: str | None = None,
-        env: Mapping[str, str] | None = None,
-        timeout: float | None = None,
-        stdin: bytes | str | AsyncIterable[bytes] | None = None,
-        user: str | None = None,
-        check: bool = False,
-        on_stdout: OutputCallback | None = None,
-        on_stderr: OutputCallback | None = None,
-        on_stdout_bytes: BytesCallback | None = None,
-        on_stderr_bytes: BytesCallback | None = None,
-        on_exit: Callable[[int], Awaitable[None] | None] | None = None,
-        max_output_bytes: int = DEFAULT_MAX_OUTPUT_BYTES,
-    ) -> ExecResult:
-        """Run a command in the repository; a failing one is a result, not an exception.
-
-        Args:
-            command: a string is a script for ``sh -c``; a list is a program and its arguments, read by no shell.
-            cwd: the working directory, relative to the repository; None is the repository.
-            env: variables for this command, added to the session's.
-            timeout: seconds it may run; None is the session's default.
-            stdin: its whole input; None is empty.
-            user: the user to run as, where the machine can.
-            check: raise when the exit code is not 0.
-            on_stdout, on_stderr: called with each piece of output as it arrives, as text.
-            on_stdout_bytes, on_stderr_bytes: the same with the exact bytes.
-            on_exit: called with the exit code.
-            max_output_bytes: how much of each stream the result keeps.
-
-        Raises:
-            CommandTimeoutError: it was killed with all its children; `result` has the output so far.
-            CommandFailedError: `check` and the exit code is not 0.
-            InvalidStateError: the machine does not run; says what to call first.
-            MachineLostError: the machine is gone.
-        """
-        script = isinstance(command, str)
-        request = ExecRequest(
-            argv=None if script else command,
-            shell=command if script else None,
-            cwd=cwd,
-            env=env or {},
-            timeout=timeout if timeout is not None else self._ctx.setup.timeout,
-            stdin=stdin.encode() if isinstance(stdin, str) else stdin,
-            user=user,
-            on_stdout=on_stdout,
-            on_stderr=on_stderr,
-            on_stdout_bytes=on_stdout_bytes,
-            on_stderr_bytes=on_stderr_bytes,
-            max_output_bytes=max_output_bytes,
-        )
-        return await commands.run(self._ctx, request, check=check, on_exit=on_exit)
-
-    async def update(self, env: Mapping[str, str] | None = None, on_update: LifecycleCallback | None = None) -> None:
-        """Merge variables into the environment of later commands, then call `on_update`."""
-        await commands.merge_env(self._ctx, env or {})
-        await call(on_update, self)
-
-    def logs(self) -> list[LogEntry]:
-        """Return a copy of the history of `run`: command, result, time."""
-        return list(self._ctx.log)
-
-    async def read_file(self, path: str, *, max_bytes: int = DEFAULT_MAX_READ_BYTES) -> bytes:
-        """Return a file's exact bytes; a relative path starts at the repository.
-
-        Raises:
-            MachineFileError: which is also the built-in error, such as FileNotFoundError.
-        """
-        return await commands.read_file(self._ctx, path, max_bytes)
-
-    async def read_text(self, path: str, *, max_bytes: int = DEFAULT_MAX_READ_BYTES) -> str:
-        """Return a UTF-8 file's text, line ends as they are, undecodable bytes replaced."""
-        return (await self.read_file(path, max_bytes=max_bytes)).decode("utf-8", "replace")
-
-    async def write_file(self, path: str, data: bytes | str) -> None:
-        """Replace a file atomically; makes missing parents, keeps the mode of an existing file."""
-        await commands.write_file(self._ctx, path, data)
-
-    async def list_files(self, path: str = ".") -> list[str]:
-        """Return the sorted names in a directory."""
-        return await commands.list_files(self._ctx, path)
-
-    async def get_host(self, port: int) -> Host:
-        """Return where a port of the machine can be reached.
-
-        Raises:
-            UnsupportedOperation: the machine has no reachable ports.
-        """
-        return await commands.get_host(self._ctx, port)

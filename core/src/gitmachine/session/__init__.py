@@ -1,0 +1,5 @@
+"""`AsyncGitMachine`: one branch of a repository in one machine, from start to stop."""
+
+from gitmachine.session.gitmachine import AsyncGitMachine
+
+__all__ = ["AsyncGitMachine"]

@@ -1,0 +1,67 @@
+"""The git verbs of `AsyncGitMachine`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gitmachine.steps import verbs
+
+if TYPE_CHECKING:
+    from gitmachine.git.model import Changes, Commit
+    from gitmachine.outcomes import PushResult
+    from gitmachine.steps.context import Context
+
+__all__ = ["AsyncGitVerbs"]
+
+
+class AsyncGitVerbs:
+    """The git half of `AsyncGitMachine`."""
+
+    _ctx: Context
+
+    async def diff(self) -> str:
+        """Return every change against HEAD, untracked files included, as text that ``git apply`` takes.
+
+        The index, HEAD and the working tree stay as they are. Works while paused, as all git verbs do.
+        """
+        return await verbs.diff(self._ctx)
+
+    async def changes(self) -> Changes:
+        """Return the changed paths against HEAD, untracked ones included."""
+        return await verbs.changes(self._ctx)
+
+    async def commit(self, message: str | None = None) -> str | None:
+        """Stage everything and commit it as the session's identity; the repository's own hooks run.
+
+        Without a message the plugins are asked, else it is ``checkpoint``. Returns the commit's sha, or None when
+        there was nothing to commit.
+
+        Raises:
+            CommitRejected, CommitError: a hook of the repository refused (see `stderr`), or git could not commit.
+        """
+        return await verbs.commit(self._ctx, message)
+
+    async def push(self) -> PushResult:
+        """Publish the session branch's commits, then ask the remote whether it has them.
+
+        Raises:
+            PushRejectedError: the remote's branch has other commits, or a rule of its own forbids it.
+            PushAuthenticationError, PushUnreachableError: it did not accept the credential, or did not answer.
+        """
+        return await verbs.push(self._ctx)
+
+    async def pull(self) -> str | None:
+        """Bring in what the remote's session branch has, by the policy ``git.pull``; returns the new HEAD.
+
+        Raises:
+            PullConflictError: with the files; the working tree is as it was.
+        """
+        return await verbs.pull(self._ctx)
+
+    async def hash(self) -> str | None:
+        """Return HEAD's sha, or None in an empty repository."""
+        return await verbs.head(self._ctx)
+
+    async def log(self, limit: int = 20) -> tuple[Commit, ...]:
+        """Return the newest commits of HEAD, newest first."""
+        return await verbs.log(self._ctx, limit)

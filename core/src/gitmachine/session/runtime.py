@@ -1,0 +1,117 @@
+"""Commands and files of `AsyncGitMachine`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gitmachine.execution import DEFAULT_MAX_OUTPUT_BYTES, BytesCallback, ExecRequest, ExecResult, OutputCallback
+from gitmachine.machine import DEFAULT_MAX_READ_BYTES, Host
+from gitmachine.steps import commands
+from gitmachine.steps.callbacks import call
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
+
+    from gitmachine.outcomes import LogEntry
+    from gitmachine.steps.context import Context
+    from gitmachine.steps.setup import LifecycleCallback
+
+__all__ = ["AsyncRuntime"]
+
+
+class AsyncRuntime:
+    """The commands and files half of `AsyncGitMachine`."""
+
+    _ctx: Context
+
+    async def run(
+        self,
+        command: str | Sequence[str],
+        *,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        stdin: bytes | str | AsyncIterable[bytes] | None = None,
+        user: str | None = None,
+        check: bool = False,
+        on_stdout: OutputCallback | None = None,
+        on_stderr: OutputCallback | None = None,
+        on_stdout_bytes: BytesCallback | None = None,
+        on_stderr_bytes: BytesCallback | None = None,
+        on_exit: Callable[[int], Awaitable[None] | None] | None = None,
+        max_output_bytes: int = DEFAULT_MAX_OUTPUT_BYTES,
+    ) -> ExecResult:
+        """Run a command in the repository; a failing one is a result, not an exception.
+
+        Args:
+            command: a string is a script for ``sh -c``; a list is a program and its arguments, read by no shell.
+            cwd: the working directory, relative to the repository; None is the repository.
+            env: variables for this command, added to the session's.
+            timeout: seconds it may run; None is the session's default.
+            stdin: its whole input; None is empty.
+            user: the user to run as, where the machine can.
+            check: raise when the exit code is not 0.
+            on_stdout, on_stderr: called with each piece of output as it arrives, as text.
+            on_stdout_bytes, on_stderr_bytes: the same with the exact bytes.
+            on_exit: called with the exit code.
+            max_output_bytes: how much of each stream the result keeps.
+
+        Raises:
+            CommandTimeoutError: it was killed with all its children; `result` has the output so far.
+            CommandFailedError: `check` and the exit code is not 0.
+            InvalidStateError: the machine does not run; says what to call first.
+            MachineLostError: the machine is gone.
+        """
+        script = isinstance(command, str)
+        request = ExecRequest(
+            argv=None if script else command,
+            shell=command if script else None,
+            cwd=cwd,
+            env=env or {},
+            timeout=timeout if timeout is not None else self._ctx.setup.timeout,
+            stdin=stdin.encode() if isinstance(stdin, str) else stdin,
+            user=user,
+            on_stdout=on_stdout,
+            on_stderr=on_stderr,
+            on_stdout_bytes=on_stdout_bytes,
+            on_stderr_bytes=on_stderr_bytes,
+            max_output_bytes=max_output_bytes,
+        )
+        return await commands.run(self._ctx, request, check=check, on_exit=on_exit)
+
+    async def update(self, env: Mapping[str, str] | None = None, on_update: LifecycleCallback | None = None) -> None:
+        """Merge variables into the environment of later commands, then call `on_update`."""
+        await commands.merge_env(self._ctx, env or {})
+        await call(on_update, self._ctx.gm)
+
+    def logs(self) -> list[LogEntry]:
+        """Return a copy of the history of `run`: command, result, time."""
+        return list(self._ctx.log)
+
+    async def read_file(self, path: str, *, max_bytes: int = DEFAULT_MAX_READ_BYTES) -> bytes:
+        """Return a file's exact bytes; a relative path starts at the repository.
+
+        Raises:
+            MachineFileError: which is also the built-in error, such as FileNotFoundError.
+        """
+        return await commands.read_file(self._ctx, path, max_bytes)
+
+    async def read_text(self, path: str, *, max_bytes: int = DEFAULT_MAX_READ_BYTES) -> str:
+        """Return a UTF-8 file's text, line ends as they are, undecodable bytes replaced."""
+        return (await self.read_file(path, max_bytes=max_bytes)).decode("utf-8", "replace")
+
+    async def write_file(self, path: str, data: bytes | str) -> None:
+        """Replace a file atomically; makes missing parents, keeps the mode of an existing file."""
+        await commands.write_file(self._ctx, path, data)
+
+    async def list_files(self, path: str = ".") -> list[str]:
+        """Return the sorted names in a directory."""
+        return await commands.list_files(self._ctx, path)
+
+    async def get_host(self, port: int) -> Host:
+        """Return where a port of the machine can be reached.
+
+        Raises:
+            UnsupportedOperation: the machine has no reachable ports.
+        """
+        return await commands.get_host(self._ctx, port)

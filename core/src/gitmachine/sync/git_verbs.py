@@ -1,0 +1,70 @@
+"""The git verbs of `GitMachine`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gitmachine._portal import Lease
+    from gitmachine.git.model import Changes, Commit
+    from gitmachine.outcomes import PushResult
+    from gitmachine.session import AsyncGitMachine
+
+__all__ = ["GitVerbs"]
+
+LifecycleCallback = Callable[["GitVerbs"], object]
+
+
+class GitVerbs:
+    """The git half of `GitMachine`."""
+
+    _lease: Lease
+    _inner: AsyncGitMachine
+
+    def diff(self) -> str:
+        """Return every change against HEAD, untracked files included, as text that ``git apply`` takes.
+
+        The index, HEAD and the working tree stay as they are. Works while paused, as all git verbs do.
+        """
+        return self._lease.call(self._inner.diff)
+
+    def changes(self) -> Changes:
+        """Return the changed paths against HEAD, untracked ones included."""
+        return self._lease.call(self._inner.changes)
+
+    def commit(self, message: str | None = None) -> str | None:
+        """Stage everything and commit it as the session's identity; the repository's own hooks run.
+
+        Without a message the plugins are asked, else it is ``checkpoint``. Returns the commit's sha, or None when
+        there was nothing to commit.
+
+        Raises:
+            CommitRejected, CommitError: a hook of the repository refused (see `stderr`), or git could not commit.
+        """
+        return self._lease.call(self._inner.commit, message)
+
+    def push(self) -> PushResult:
+        """Publish the session branch's commits, then ask the remote whether it has them.
+
+        Raises:
+            PushRejectedError: the remote's branch has other commits, or a rule of its own forbids it.
+            PushAuthenticationError, PushUnreachableError: it did not accept the credential, or did not answer.
+        """
+        return self._lease.call(self._inner.push)
+
+    def pull(self) -> str | None:
+        """Bring in what the remote's session branch has, by the policy ``git.pull``; returns the new HEAD.
+
+        Raises:
+            PullConflictError: with the files; the working tree is as it was.
+        """
+        return self._lease.call(self._inner.pull)
+
+    def hash(self) -> str | None:
+        """Return HEAD's sha, or None in an empty repository."""
+        return self._lease.call(self._inner.hash)
+
+    def log(self, limit: int = 20) -> tuple[Commit, ...]:
+        """Return the newest commits of HEAD, newest first."""
+        return self._lease.call(self._inner.log, limit)

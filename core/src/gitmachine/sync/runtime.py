@@ -1,0 +1,124 @@
+"""Commands and files of `GitMachine`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from gitmachine._portal import Lease, adapt
+from gitmachine.execution import DEFAULT_MAX_OUTPUT_BYTES, ExecResult
+from gitmachine.machine import DEFAULT_MAX_READ_BYTES, Host
+from gitmachine.plugins.threads import OrderedThread
+
+if TYPE_CHECKING:
+    from gitmachine.outcomes import LogEntry
+    from gitmachine.session import AsyncGitMachine
+    from gitmachine.sync.gitmachine import GitMachine
+
+__all__ = ["Runtime"]
+
+LifecycleCallback = Callable[["GitMachine"], object]
+"""Called with the session; what it returns is not looked at."""
+
+
+class Runtime:
+    """The commands and files half of `GitMachine`."""
+
+    _lease: Lease
+    _inner: AsyncGitMachine
+
+    def _adapt(self, callback: Callable[..., object] | None) -> Callable[..., Any] | None:
+        """Have a callback called on a thread, with this object where the asynchronous one is passed: last."""
+        return callback and adapt(lambda *args: callback(*args[:-1], self))
+
+    def run(
+        self,
+        command: str | Sequence[str],
+        *,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        stdin: bytes | str | Iterable[bytes] | None = None,
+        user: str | None = None,
+        check: bool = False,
+        on_stdout: Callable[[str], object] | None = None,
+        on_stderr: Callable[[str], object] | None = None,
+        on_stdout_bytes: Callable[[bytes], object] | None = None,
+        on_stderr_bytes: Callable[[bytes], object] | None = None,
+        on_exit: Callable[[int], object] | None = None,
+        max_output_bytes: int = DEFAULT_MAX_OUTPUT_BYTES,
+    ) -> ExecResult:
+        """Run a command in the repository; a failing one is a result, not an exception.
+
+        Args:
+            command: a string is a script for ``sh -c``; a list is a program and its arguments, read by no shell.
+            cwd: the working directory, relative to the repository; None is the repository.
+            env: variables for this command, added to the session's.
+            timeout: seconds it may run; None is the session's default.
+            stdin: its whole input; None is empty.
+            user: the user to run as, where the machine can.
+            check: raise when the exit code is not 0.
+            on_stdout, on_stderr: called with each piece of output as it arrives, as text.
+            on_stdout_bytes, on_stderr_bytes: the same with the exact bytes.
+            on_exit: called with the exit code.
+            max_output_bytes: how much of each stream the result keeps.
+
+        Raises:
+            CommandTimeoutError: it was killed with all its children; `result` has the output so far.
+            CommandFailedError: `check` and the exit code is not 0.
+            InvalidStateError: the machine does not run; says what to call first.
+            MachineLostError: the machine is gone.
+        """
+        with OrderedThread("gitmachine-output") as output, OrderedThread("gitmachine-input") as feed:
+            return self._lease.call(
+                self._inner.run,
+                command,
+                cwd=cwd,
+                env=env,
+                timeout=timeout,
+                stdin=stdin if stdin is None or isinstance(stdin, bytes | str) else feed.iterate(stdin),
+                user=user,
+                check=check,
+                on_stdout=adapt(on_stdout, output.call),
+                on_stderr=adapt(on_stderr, output.call),
+                on_stdout_bytes=adapt(on_stdout_bytes, output.call),
+                on_stderr_bytes=adapt(on_stderr_bytes, output.call),
+                on_exit=adapt(on_exit, output.call),
+                max_output_bytes=max_output_bytes,
+            )
+
+    def update(self, env: Mapping[str, str] | None = None, on_update: LifecycleCallback | None = None) -> None:
+        """Merge variables into the environment of later commands, then call `on_update`."""
+        self._lease.call(self._inner.update, env, self._adapt(on_update))
+
+    def logs(self) -> list[LogEntry]:
+        """Return a copy of the history of `run`: command, result, time."""
+        return self._inner.logs()
+
+    def read_file(self, path: str, *, max_bytes: int = DEFAULT_MAX_READ_BYTES) -> bytes:
+        """Return a file's exact bytes; a relative path starts at the repository.
+
+        Raises:
+            MachineFileError: which is also the built-in error, such as FileNotFoundError.
+        """
+        return self._lease.call(self._inner.read_file, path, max_bytes=max_bytes)
+
+    def read_text(self, path: str, *, max_bytes: int = DEFAULT_MAX_READ_BYTES) -> str:
+        """Return a UTF-8 file's text, line ends as they are, undecodable bytes replaced."""
+        return self._lease.call(self._inner.read_text, path, max_bytes=max_bytes)
+
+    def write_file(self, path: str, data: bytes | str) -> None:
+        """Replace a file atomically; makes missing parents, keeps the mode of an existing file."""
+        self._lease.call(self._inner.write_file, path, data)
+
+    def list_files(self, path: str = ".") -> list[str]:
+        """Return the sorted names in a directory."""
+        return self._lease.call(self._inner.list_files, path)
+
+    def get_host(self, port: int) -> Host:
+        """Return where a port of the machine can be reached.
+
+        Raises:
+            UnsupportedOperation: the machine has no reachable ports.
+        """
+        return self._lease.call(self._inner.get_host, port)
