@@ -27,6 +27,9 @@ __all__ = ["GitCall", "GitResult", "HostGit", "Limits"]
 
 MAX_STDERR_BYTES = 64 * 1024
 KILL_SECONDS = 10.0
+CHECK_SECONDS = 1.0
+PIPE_SECONDS = 2.0
+"""How long output may be held open after git itself has exited."""
 _ANY_OWNER = Path(__file__).with_name("any_owner.gitconfig")
 _PROGRESS = re.compile(
     r"(remote: )?(Enumerating|Counting|Compressing|Receiving|Resolving|Writing|Unpacking|Updating|Checking|Total)\b"
@@ -253,19 +256,27 @@ class _Output:
         tasks = [asyncio.ensure_future(self._read_out()), asyncio.ensure_future(self._read_err())]
         tasks.append(asyncio.ensure_future(self._feed(stdin)))
         tasks.append(asyncio.ensure_future(self._wait()))
+        exited: float | None = None
         try:
             while True:
                 limits = [began + seconds] if seconds is not None else []
                 limits += [self._last + idle_seconds] if idle_seconds is not None else []
-                left = max(0.0, min(limits) - time.monotonic()) if limits else None
-                _, pending = await asyncio.wait(tasks, timeout=left)
+                left = min([limit - time.monotonic() for limit in limits] + [CHECK_SECONDS])
+                _, pending = await asyncio.wait(tasks, timeout=max(0.0, left))
+                now = time.monotonic()
                 if len(self.stdout) > self._limit:
                     return f"printed more than {self._limit} bytes"
                 if not pending:
                     return None
-                if seconds is not None and time.monotonic() >= began + seconds:
+                if self._process.returncode is not None:
+                    exited = exited if exited is not None else now
+                    if now > exited + PIPE_SECONDS:
+                        # A helper that it left behind (git-remote-fd does so) still holds the pipes.
+                        _kill_group(self._process)
+                        return None
+                elif seconds is not None and now >= began + seconds:
                     return f"did not end within {seconds:g} s"
-                if idle_seconds is not None and time.monotonic() >= self._last + idle_seconds:
+                elif idle_seconds is not None and now >= self._last + idle_seconds:
                     return f"moved nothing for {idle_seconds:g} s"
         finally:
             for task in tasks:
