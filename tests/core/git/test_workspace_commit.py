@@ -466,12 +466,22 @@ async def test_an_automatic_commit_leaves_out_what_cannot_be_read(powerless: Lab
     powerless.write({"secret": "x", "a": "unreadable now", "fine": "x"})
     for name in ("secret", "a"):
         (powerless.path / name).chmod(0)
-    with pytest.raises(CommitError, match="cannot be read") as caught:
+    with pytest.raises(CommitError, match="cannot add 'a', 'secret'") as caught:
         await powerless.workspace.commit("explicit")
     assert "Permission denied" in caught.value.stderr
     outcome = await powerless.workspace.commit("auto", auto=True)
     assert outcome is not None
     assert outcome.unreadable == ("a", "secret")
+    assert outcome.changes.files == (Change("A", "fine"),)
+
+
+async def test_a_name_that_git_forbids_is_left_out_and_named(lab: Lab):
+    lab.write({"git~1": "a name that means .git elsewhere", "fine": "x"})
+    with pytest.raises(CommitError, match="cannot add 'git~1'"):
+        await lab.workspace.commit("explicit")
+    outcome = await lab.workspace.commit("auto", auto=True)
+    assert outcome is not None
+    assert outcome.unreadable == ("git~1",)
     assert outcome.changes.files == (Change("A", "fine"),)
 
 

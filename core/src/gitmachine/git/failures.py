@@ -35,7 +35,6 @@ _MESSAGES = {
     "scratch": "no temporary directory could be made or filled in the machine: is its disk full?",
     "branch-exists": "the branch {detail!r} exists already and holds other commits",
     "locked": "the git index is locked: remove {detail} if no git process is running in the machine",
-    "unreadable": "some files cannot be read, so a commit would miss them",
     "no-revision": "there is no commit {detail!r} in the machine's repository",
     "config": "the repository's configuration could not be written",
 }
@@ -98,6 +97,9 @@ def git_error(
         )
     if failure.name in ("in-progress", "unmerged"):
         message = _unfinished(failure)
+    elif failure.name == "unreadable":
+        files = [name for name in failure.fields if not name.endswith("/")]
+        message = f"git cannot add {listing(files)}, so a commit would miss that: make it readable, or ignore it"
     elif failure.name in _MESSAGES:
         message = _MESSAGES[failure.name].format(path=path, detail=failure.detail)
     else:

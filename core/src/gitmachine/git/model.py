@@ -153,7 +153,8 @@ class CommitOutcome:
         sha: HEAD after it.
         message: as given.
         changes: what it holds, against its first parent.
-        unreadable: paths that an automatic commit left out because the machine's user may not read them.
+        unreadable: paths that an automatic commit left out because git could not add them: the machine's user may not
+            read them, or their name is forbidden (``git~1``).
     """
 
     sha: str

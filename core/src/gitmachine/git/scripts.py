@@ -107,6 +107,7 @@ if [ -n "$incomplete" ]; then
   g ls-files -o -m -d -z --exclude-standard >"$tmp/left" || fail git
   if [ "$mode/$incomplete" = explicit/errors ] && tr '\0\n' '\n ' <"$tmp/left" | grep -q '[^/]$'; then
     cat "$tmp/errors" >&2
+    cat "$tmp/left"
     fail unreadable
   fi
 fi

@@ -147,7 +147,7 @@ class Workspace:
         """Stage everything and commit it as the session's identity; None when there is nothing to commit.
 
         An explicit commit runs the repository's hooks, and concludes a merge, cherry-pick or revert whose conflicts
-        are resolved and staged. An automatic one skips hooks, leaves out what cannot be read, and never concludes
+        are resolved and staged. An automatic one skips hooks, leaves out what git cannot add, and never concludes
         anything. Nested repositories are not added; on a detached HEAD the commit is made there.
 
         Raises:
