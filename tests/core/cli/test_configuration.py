@@ -34,6 +34,10 @@ def test_what_holds_is_shown_with_its_origin(
     assert tomllib.loads(out)["git"]["transport"] == "relay"
     assert main(["config"]) == 0
     assert capfd.readouterr().out == out
+    assert main(["config", "--json", "check"]) == 2
+    assert "write --json and --config after 'check'" in capfd.readouterr().err
+    assert main(["config", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["source"] == str(file)
     assert main(["config", "show", "--json"]) == 0
     document = json.loads(capfd.readouterr().out)
     assert document["source"] == str(file)

@@ -19,12 +19,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments without the program's name; None takes those of this process.
     """
     args = list(sys.argv[1:] if argv is None else argv)
-    _occupy_standard_streams()
-    if args in (["--version"], ["-V"]):
-        return _version()
-    from gitmachine.cli.app import run
+    try:
+        _occupy_standard_streams()
+        if args in (["--version"], ["-V"]):
+            return _version()
+        from gitmachine.cli.app import run
 
-    return run(args)
+        return run(args)
+    except KeyboardInterrupt:  # while modules are being imported: nothing has happened yet
+        return 130
 
 
 def _occupy_standard_streams() -> None:

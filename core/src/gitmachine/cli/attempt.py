@@ -204,7 +204,9 @@ class Attempt:
     def _leave(self) -> None:
         """End this process now: what it holds is released by the kernel, and the journal knows the machine."""
         machine = self._outcome.name or self._gm.id
-        kept = f"the machine {machine} is recorded and keeps the work" if machine else "nothing was started yet"
+        kept = f"the machine {machine} is recorded and keeps the work"
+        if self._phase == "starting":
+            kept = "the start was not undone, and what there is of it is recorded"
         say(f"left at once: {kept}")
         os._exit(Exit.INTERRUPTED)
 

@@ -24,12 +24,16 @@ __all__ = ["config"]
 
 
 @click.group(invoke_without_command=True)
+@json_option
+@config_option
 @debug_option
 @click.pass_context
-def config(context: click.Context) -> None:
+def config(context: click.Context, *, as_json: bool, config: Path | None) -> None:
     """Show and check the configuration; without a subcommand, show it."""
     if context.invoked_subcommand is None:
-        context.invoke(show, as_json=False, config=None)
+        context.invoke(show, as_json=as_json, config=config)
+    elif as_json or config is not None:
+        raise click.UsageError(f"write --json and --config after {context.invoked_subcommand!r}", context)
 
 
 @config.command()
