@@ -36,7 +36,7 @@ class Bench:
         """Open, populate, check the session branch out."""
         await self.transport.open()
         populated = await self.transport.populate(self.machine, self.path, branch=branch, base=base)
-        await self.sh("git config user.name Ada && git config user.email ada@example.org")
+        await self.sh("git config --global user.name Ada && git config --global user.email ada@example.org")
         if populated.start_sha is None:
             await self.sh(f"git symbolic-ref HEAD refs/heads/{branch}")
         else:

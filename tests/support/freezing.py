@@ -75,7 +75,14 @@ class FreezingMachine(StreamMachine):
 
     async def spawn(self, request: ExecRequest) -> Process:
         await self._called("spawn")
-        return await super().spawn(request)
+        # Cancelled while it connects the pipes, asyncio's subprocess_exec of Python 3.11 waits for ever.
+        making = asyncio.ensure_future(super().spawn(request))
+        try:
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            process = await making
+            await process.kill()
+            raise
 
     async def read_file(self, path: str, *, max_bytes: int = 1 << 20) -> bytes:
         await self._called("read_file")
