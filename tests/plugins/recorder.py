@@ -93,6 +93,11 @@ def gitmachine_git_pulled(event):
 
 
 @hookimpl
+def gitmachine_git_checkpointed(event):
+    note("gitmachine_git_checkpointed", event=event)
+
+
+@hookimpl
 async def gitmachine_git_rescued(event):
     note("gitmachine_git_rescued", event=event)
 

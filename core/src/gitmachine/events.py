@@ -17,6 +17,7 @@ __all__ = [
     "CommandFinished",
     "CommandStarted",
     "Event",
+    "GitCheckpointed",
     "GitCloned",
     "GitCommitted",
     "GitPulled",
@@ -91,9 +92,14 @@ class MachinePaused(Event):
 
 @attrs.frozen(kw_only=True)
 class MachineResumed(Event):
-    """The machine runs again."""
+    """The machine runs again.
+
+    `verified` tells whether HEAD and the whole working tree were as recorded when it was paused; None when nothing was
+    recorded.
+    """
 
     event: ClassVar[str] = "resumed"
+    verified: bool | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -169,6 +175,16 @@ class GitPulled(Event):
 
 
 @attrs.frozen(kw_only=True)
+class GitCheckpointed(Event):
+    """A checkpoint was taken and copied to this host; `skipped` names untracked files too large for it."""
+
+    event: ClassVar[str] = "checkpointed"
+    number: int
+    sha: str
+    skipped: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
 class GitRescued(Event):
     """Work that could not be published is safe on this host."""
 
@@ -209,6 +225,7 @@ EVENTS: tuple[type[Event], ...] = (
     GitCommitted,
     GitPushed,
     GitPulled,
+    GitCheckpointed,
     GitRescued,
     CommandStarted,
     CommandFinished,

@@ -103,6 +103,11 @@ def gitmachine_git_pulled(event: events.GitPulled) -> None:
 
 
 @hookspec
+def gitmachine_git_checkpointed(event: events.GitCheckpointed) -> None:
+    """A checkpoint was taken and copied to this host (notify)."""
+
+
+@hookspec
 def gitmachine_git_rescued(event: events.GitRescued) -> None:
     """Unpublished work is safe on the host (notify)."""
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gitmachine.steps import verbs
+from gitmachine.steps import checkpoints, verbs
 
 if TYPE_CHECKING:
     from gitmachine.git.model import Changes, Commit
-    from gitmachine.outcomes import PushResult
+    from gitmachine.outcomes import Checkpoint, PushResult
     from gitmachine.steps.context import Context
 
 __all__ = ["AsyncGitVerbs"]
@@ -65,3 +65,24 @@ class AsyncGitVerbs:
     async def log(self, limit: int = 20) -> tuple[Commit, ...]:
         """Return the newest commits of HEAD, newest first."""
         return await verbs.log(self._ctx, limit)
+
+    async def checkpoint(self, message: str | None = None) -> Checkpoint:
+        """Take a snapshot of the whole working tree on a private ref, copied to this host; nothing else changes.
+
+        Untracked files above 100 MiB are left out, and named in the event.
+        """
+        return await checkpoints.checkpoint(self._ctx, message)
+
+    async def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """Return the session's checkpoints, the oldest first."""
+        return await checkpoints.checkpoints(self._ctx)
+
+    async def rollback(self, number: int) -> Checkpoint:
+        """Bring files and branch back to a checkpoint; what is there now becomes a checkpoint before.
+
+        Ignored files and nested repositories stay as they are. Returns the checkpoint.
+
+        Raises:
+            GitError: there is no such checkpoint.
+        """
+        return await checkpoints.rollback(self._ctx, number)

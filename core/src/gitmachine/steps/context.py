@@ -6,7 +6,7 @@ import contextlib
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from gitmachine.errors import InvalidStateError, MachineLostError
+from gitmachine.errors import GitError, InvalidStateError, MachineLostError
 from gitmachine.events import CommandFinished, CommandStarted, Event, MachineLost
 from gitmachine.git.credentials import credential_source
 from gitmachine.git.redaction import Redactor
@@ -340,7 +340,17 @@ class Context:
             yield
         finally:
             if self.machine.lost is None:
+                await self._note_state()
                 await self.machine.pause()
+
+    async def _note_state(self) -> None:
+        """Record what is to be there again when the machine is resumed."""
+        if self._journal is None:
+            return
+        with contextlib.suppress(GitError):  # then nothing can be compared; that the machine is paused matters more
+            survey = await self.workspace.survey()
+            head = survey.refs.get(f"refs/heads/{self.branch}")
+            await self.journal.update_machine(self.key, head=head, tree=survey.tree)
 
     @property
     def unnamed(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gitmachine.errors import GitError, StateError
 from gitmachine.events import MachinePaused, MachineResumed
 from gitmachine.machine import Capability, MachineState
 from gitmachine.steps.callbacks import call
@@ -11,6 +12,7 @@ from gitmachine.steps.context import Phase
 from gitmachine.steps.publishing import auto_commit, keep_on_host, same_work, session_sha
 
 if TYPE_CHECKING:
+    from gitmachine.state.records import MachineRecord
     from gitmachine.steps.context import Context
 
 __all__ = ["close", "pause", "resume"]
@@ -50,12 +52,38 @@ async def resume(ctx: Context) -> None:
     async with ctx.exclusive("resume", lifecycle=True) as operation:
         if ctx.state is not MachineState.PAUSED:
             return
+        recorded = await ctx.journal.machine(ctx.key)
         intent = await ctx.journal.intend(ctx.key, "resume")
         await ctx.machine.resume()
+        verified = await _verify(ctx, recorded)
         await ctx.journal.update_machine(ctx.key, state="running")
         await ctx.journal.done(intent)
         await call(ctx.setup.on_resume, ctx.gm)
-        operation.emit(ctx.event(MachineResumed))
+        operation.emit(ctx.event(MachineResumed, verified=verified))
+
+
+async def _verify(ctx: Context, recorded: MachineRecord) -> bool | None:
+    """Compare the machine with what was recorded when it was paused.
+
+    A tree that differs is reported: a process may have written between the record and the freeze. A commit that is
+    gone is an error: the machine came back as an older one.
+
+    Raises:
+        StateError: HEAD does not lead to the recorded commit any more.
+    """
+    if recorded.tree is None:
+        return None
+    survey = await ctx.workspace.survey()
+    head = session_sha(ctx, survey)
+    if head == recorded.head:
+        return survey.tree == recorded.tree
+    if recorded.head is not None and survey.branch == ctx.branch and not await _leads_to(ctx, recorded.head):
+        await ctx.journal.update_machine(ctx.key, state="running")
+        raise StateError(
+            f"the machine did not come back as it was paused: {ctx.branch!r} was at {recorded.head} and is at {head}; "
+            f"this host has what was lost, in {ctx.transport.store.path}"
+        )
+    return False
 
 
 async def close(ctx: Context) -> None:
@@ -66,3 +94,12 @@ async def close(ctx: Context) -> None:
         ctx.phase = Phase.ENDED
         await ctx.machine.close()
         await ctx.close_state()
+
+
+async def _leads_to(ctx: Context, sha: str) -> bool:
+    """Tell whether HEAD is a commit or comes after it."""
+    try:
+        _ahead, behind = await ctx.workspace.divergence(sha)
+    except GitError:
+        return False  # the machine does not have it at all
+    return behind == 0

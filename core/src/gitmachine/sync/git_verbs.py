@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gitmachine._portal import Lease
     from gitmachine.git.model import Changes, Commit
-    from gitmachine.outcomes import PushResult
+    from gitmachine.outcomes import Checkpoint, PushResult
     from gitmachine.session import AsyncGitMachine
 
 __all__ = ["GitVerbs"]
@@ -68,3 +68,24 @@ class GitVerbs:
     def log(self, limit: int = 20) -> tuple[Commit, ...]:
         """Return the newest commits of HEAD, newest first."""
         return self._lease.call(self._inner.log, limit)
+
+    def checkpoint(self, message: str | None = None) -> Checkpoint:
+        """Take a snapshot of the whole working tree on a private ref, copied to this host; nothing else changes.
+
+        Untracked files above 100 MiB are left out, and named in the event.
+        """
+        return self._lease.call(self._inner.checkpoint, message)
+
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """Return the session's checkpoints, the oldest first."""
+        return self._lease.call(self._inner.checkpoints)
+
+    def rollback(self, number: int) -> Checkpoint:
+        """Bring files and branch back to a checkpoint; what is there now becomes a checkpoint before.
+
+        Ignored files and nested repositories stay as they are. Returns the checkpoint.
+
+        Raises:
+            GitError: there is no such checkpoint.
+        """
+        return self._lease.call(self._inner.rollback, number)
