@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 
 from gitmachine import AsyncGitMachine, GitOptions
-from gitmachine.errors import CommitRejected, MachineLostError, PullConflictError, PushRejectedError, StopRefused
+from gitmachine.errors import (
+    CommitRejected,
+    GitError,
+    MachineLostError,
+    PullConflictError,
+    PushRejectedError,
+    StopRefused,
+)
 from gitmachine.machine import MachineState
 from gitmachine.outcomes import KeptKind
 from gitmachine.state.journal import Journal
@@ -331,3 +338,23 @@ async def test_the_journal_forgets_the_machine_once_it_is_stopped(make: Make) ->
     async with Journal.open(Places.default()) as journal:
         assert await journal.machines() == []
         assert len(await journal.commands(gm.key)) == 1
+
+
+async def test_a_repository_that_was_deleted_in_the_machine_keeps_it_until_forced(make: Make, remote: Path) -> None:
+    gm = make()
+    await gm.start()
+    await gm.run("echo x > x.txt")
+    await gm.commit()
+    await gm.pause()
+    await gm.resume()
+    await gm.run("rm -rf .git")
+    with pytest.raises(GitError) as caught:
+        await gm.stop()
+    assert any("kept" in note for note in caught.value.__notes__)
+    assert gm.state is MachineState.RUNNING
+    receipt = await gm.stop(force=True)
+    assert receipt is not None
+    assert not receipt.pushed
+    assert receipt.rescue is not None
+    assert receipt.rescue.bundle is not None
+    assert [kept.name for kept in receipt.kept] == ["feature"]

@@ -13,6 +13,7 @@ import attrs
 
 from gitmachine.errors import GitError, GitMachineError, MachineLostError, PushError, StateError, StopRefused
 from gitmachine.events import MachineStopped, MachineStopping
+from gitmachine.git.model import Survey
 from gitmachine.machine import Capability, MachineState
 from gitmachine.outcomes import Kept, PushResult, Receipt, Rescue
 from gitmachine.steps.callbacks import call
@@ -31,7 +32,6 @@ from gitmachine.steps.publishing import (
 )
 
 if TYPE_CHECKING:
-    from gitmachine.git.model import Survey
     from gitmachine.steps.context import Context
     from gitmachine.steps.operations import Operation
 
@@ -52,6 +52,8 @@ class _Secured:
     push: PushResult | None = None
     kept: tuple[Kept, ...] = ()
     rescue: Rescue | None = None
+    unreadable: bool = False
+    """The machine's repository is broken: nothing more can be learned of it."""
 
 
 async def stop(ctx: Context, *, force: bool) -> Receipt | None:
@@ -113,10 +115,13 @@ async def _secure(ctx: Context, operation: Operation, *, force: bool) -> _Secure
         StopRefused: auto_commit is off and there is unpublished work.
         PushError: and not force.
     """
-    if ctx.setup.auto_commit:
-        await auto_commit(ctx, operation, reason="stop")
-    survey = await ctx.workspace.survey()
-    await keep_on_host(ctx, survey)
+    try:
+        if ctx.setup.auto_commit:
+            await auto_commit(ctx, operation, reason="stop")
+        survey = await ctx.workspace.survey()
+        await keep_on_host(ctx, survey)
+    except GitError as error:
+        return await _give_up_repository(ctx, operation, error, force=force)
     await ask_remote(ctx)
     if not ctx.setup.auto_commit:
         return await _secure_by_hand(ctx, operation, survey, force=force)
@@ -134,6 +139,19 @@ async def _secure(ctx: Context, operation: Operation, *, force: bool) -> _Secure
     if pushed is not None and pushed.local_sha != sha:
         survey = await ctx.workspace.survey()
     return _Secured(survey=survey, push=pushed, kept=await kept_work(ctx))
+
+
+async def _give_up_repository(ctx: Context, operation: Operation, error: GitError, *, force: bool) -> _Secured:
+    """The work cannot be read out of the machine: keep the machine, or, when forced, go by what this host has."""
+    if not force:
+        error.add_note(
+            f"the machine {ctx.machine.id} is kept; stop(force=True) ends it with what this host has of its work"
+        )
+        raise error
+    made = await rescue(ctx, None, reason=str(error), machine_kept=False)
+    emit_rescue(ctx, operation, made)
+    empty = Survey(head=None, branch=None, tree="")
+    return _Secured(survey=empty, kept=await kept_work(ctx), rescue=made, unreadable=True)
 
 
 def _kept_machine(ctx: Context, error: PushError) -> PushError:
@@ -165,6 +183,8 @@ async def _secure_again(ctx: Context, operation: Operation, secured: _Secured, *
     can_end = Capability.QUIESCE in ctx.machine.capabilities
     if can_end:
         await ctx.machine.terminate_processes()
+    if secured.unreadable:
+        return secured
     for _ in range(MAX_ROUNDS):
         found = await ctx.workspace.survey()
         if same_work(found, secured.survey):
