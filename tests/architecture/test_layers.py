@@ -29,7 +29,7 @@ ONLY_IN = {
 }
 """Libraries that one room hides from the others."""
 
-PROGRAM_RUNNERS = {"git", "plugins.builtin", "cli"}
+PROGRAM_RUNNERS = {"git", "plugins.builtin", "cli", "testing"}
 """Rooms (or modules) of the core that start programs on the host; everything else asks a machine."""
 
 

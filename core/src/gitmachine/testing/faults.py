@@ -1,0 +1,278 @@
+"""Faults on demand: a wrapper that makes any machine fail the way networks, disks and hosts fail."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+from collections import Counter
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import attrs
+
+from gitmachine.errors import MachineLostError, file_error
+from gitmachine.execution import ExecRequest, ExecResult, Process, run_process
+from gitmachine.machine import DEFAULT_MAX_READ_BYTES, Capability, Host, Machine, MachineState
+from gitmachine.testing.faulty_process import FaultyProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+__all__ = ["FaultyMachine", "Operation"]
+
+T = TypeVar("T")
+
+Operation = Literal[
+    "start",
+    "stop",
+    "pause",
+    "resume",
+    "execute",
+    "spawn",
+    "read_file",
+    "write_file",
+    "list_files",
+    "get_host",
+    "terminate_processes",
+    "close",
+]
+
+
+@attrs.define
+class _Plan:
+    """What befalls the calls of one operation; the first `skip` ones are spared."""
+
+    skip: int
+    times: int | None
+    act: Callable[[], Awaitable[None]]
+
+
+class FaultyMachine(Machine):
+    """Passes everything to the machine inside, except for the faults it was told to have.
+
+    ::
+
+        machine = FaultyMachine(FakeMachine())
+        machine.cut_output(after_bytes=1000)      # the next command's connection breaks in mid-output
+        machine.hang("read_file")                 # no answer, ever
+        machine.fill_disk(free_bytes=0)           # ENOSPC
+        machine.slow("write_file", seconds=2)
+        machine.die_at("execute", skip=3)         # the fourth command finds the machine gone
+        await machine.die()                       # gone now, with everything that runs
+
+    Attributes:
+        calls: how often each operation was asked for.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        """Wrap `machine`, which nobody else should call from now on."""
+        self.inner = machine
+        self.calls: Counter[str] = Counter()
+        self._plans: dict[str, list[_Plan]] = {}
+        self._cuts: list[int] = []
+        self._free_bytes: int | None = None
+        self._dead: MachineLostError | None = None
+        self._lost = asyncio.Event()
+
+    # Faults
+
+    def cut_output(self, after_bytes: int, *, times: int = 1) -> None:
+        """Break the connection to the next commands when so many bytes of their output have arrived.
+
+        The machine itself lives on: what breaks is the way to it.
+        """
+        self._cuts += [after_bytes] * times
+
+    def hang(self, operation: Operation, *, skip: int = 0, times: int | None = 1) -> None:
+        """Leave calls without an answer until they are cancelled."""
+
+        async def act() -> None:
+            await asyncio.get_running_loop().create_future()
+
+        self._plan(operation, skip, times, act)
+
+    def slow(self, operation: Operation, seconds: float, *, skip: int = 0, times: int | None = None) -> None:
+        """Answer calls late."""
+
+        async def act() -> None:
+            await asyncio.sleep(seconds)
+
+        self._plan(operation, skip, times, act)
+
+    def fail(self, operation: Operation, error: Exception, *, skip: int = 0, times: int | None = 1) -> None:
+        """Raise an exception instead of doing anything."""
+
+        async def act() -> None:
+            raise error
+
+        self._plan(operation, skip, times, act)
+
+    def fill_disk(self, free_bytes: int | None = 0) -> None:
+        """Refuse files that are larger with ENOSPC; None makes room again."""
+        self._free_bytes = free_bytes
+
+    def die_at(self, operation: Operation, *, skip: int = 0) -> None:
+        """Let the machine be gone when it is asked for this operation."""
+        self._plan(operation, skip, 1, self.die)
+
+    async def die(self, reason: str = "it was killed") -> None:
+        """Be gone now: what runs is lost, and every later call (but `stop` and `close`) raises `MachineLostError`.
+
+        The machine inside is stopped, so that nothing of it is left.
+        """
+        self._dead = MachineLostError(
+            f"the machine is gone: {reason}", machine_id=self.inner.id, provider=self.inner.provider
+        )
+        self._lost.set()
+        with contextlib.suppress(Exception):  # it is to be gone, whatever it says to that
+            await self.inner.stop()
+
+    def _plan(self, operation: str, skip: int, times: int | None, act: Callable[[], Awaitable[None]]) -> None:
+        self._plans.setdefault(operation, []).append(_Plan(skip, times, act))
+
+    async def _befall(self, operation: Operation) -> None:
+        self.calls[operation] += 1
+        if self._dead is not None:
+            raise self._dead
+        for plan in self._plans.get(operation, []):
+            if plan.skip > 0:
+                plan.skip -= 1
+            elif plan.times is None or plan.times > 0:
+                plan.times = None if plan.times is None else plan.times - 1
+                await plan.act()
+        if self._dead is not None:
+            raise self._dead
+
+    async def _pass(self, operation: Operation, call: Callable[[], Awaitable[T]]) -> T:
+        """Do what was asked; a death in the middle of it is noticed."""
+        await self._befall(operation)
+        doing = asyncio.ensure_future(call())
+        dying = asyncio.ensure_future(self._lost.wait())
+        try:
+            await asyncio.wait([doing, dying], return_when=asyncio.FIRST_COMPLETED)
+            if doing.done() and self._dead is None:
+                return doing.result()
+            raise self._dead or AssertionError("neither done nor dead")
+        finally:
+            dying.cancel()
+            doing.cancel()
+            await asyncio.gather(doing, dying, return_exceptions=True)
+
+    # The machine
+
+    @property
+    def provider(self) -> str:  # type: ignore[override]  # a constant for a provider's class, here that of `inner`
+        """The provider inside."""
+        return self.inner.provider
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:  # type: ignore[override]  # as for `provider`
+        """What the machine inside can do."""
+        return self.inner.capabilities
+
+    @property
+    def bulk_in(self) -> Literal["stream", "files"]:  # type: ignore[override]  # as for `provider`
+        """How large input gets in cheaply."""
+        return self.inner.bulk_in
+
+    @property
+    def workdir(self) -> str:  # type: ignore[override]  # as for `provider`
+        """The directory that relative paths start from."""
+        return self.inner.workdir
+
+    @property
+    def id(self) -> str | None:
+        """The id of the machine inside; a dead one keeps it until it is stopped."""
+        return self._dead.machine_id if self._dead is not None else self.inner.id
+
+    @property
+    def state(self) -> MachineState:
+        """The state of the machine inside; nobody knows yet that it is dead."""
+        return MachineState.RUNNING if self._dead is not None else self.inner.state
+
+    async def start(self) -> None:
+        """Make the machine."""
+        await self._pass("start", self.inner.start)
+
+    async def stop(self) -> None:
+        """Remove the machine; works on a dead one."""
+        if self._dead is None:
+            await self._pass("stop", self.inner.stop)
+        elif self.inner.state in {MachineState.RUNNING, MachineState.PAUSED}:
+            await self.inner.stop()
+        self._dead = None
+        self._lost.clear()
+
+    async def pause(self) -> None:
+        """Freeze the machine."""
+        await self._pass("pause", self.inner.pause)
+
+    async def resume(self) -> None:
+        """Continue the machine."""
+        await self._pass("resume", self.inner.resume)
+
+    async def execute(self, request: ExecRequest) -> ExecResult:
+        """Run a command to its end."""
+        if Capability.SPAWN not in self.capabilities:
+            return await self._pass("execute", lambda: self._execute_whole(request))
+        await self._befall("execute")
+        live = attrs.evolve(request, open_stdin=True) if request.stdin is not None else request
+        return await run_process(await self._spawn(live), live)
+
+    async def _execute_whole(self, request: ExecRequest) -> ExecResult:
+        """Run a command of a machine without live processes; a cut takes its answer away."""
+        result = await self.inner.execute(request)
+        if self._cuts:
+            self._cuts.pop(0)
+            raise self._cut()
+        return result
+
+    async def spawn(self, request: ExecRequest) -> Process:
+        """Start a command."""
+        await self._befall("spawn")
+        return await self._spawn(request)
+
+    async def _spawn(self, request: ExecRequest) -> Process:
+        process = await self.inner.spawn(request)
+        limit = self._cuts.pop(0) if self._cuts else None
+        return FaultyProcess(process, limit, self._cut, self._lost, lambda: self._dead)
+
+    def _cut(self) -> MachineLostError:
+        return MachineLostError(
+            "the connection to the machine was cut", machine_id=self.id, provider=self.provider, operation="execute"
+        )
+
+    async def read_file(self, path: str, *, max_bytes: int = DEFAULT_MAX_READ_BYTES) -> bytes:
+        """Return a file's exact bytes."""
+        return await self._pass("read_file", lambda: self.inner.read_file(path, max_bytes=max_bytes))
+
+    async def write_file(self, path: str, data: bytes | str) -> None:
+        """Replace a file atomically, where it fits."""
+        size = len(data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data)
+        if self._free_bytes is not None and size > self._free_bytes:
+            await self._befall("write_file")
+            message = f"cannot write {path!r} in the machine: {os.strerror(errno.ENOSPC).lower()}"
+            raise file_error(errno.ENOSPC, message, path=path, machine_id=self.id, provider=self.provider)
+        await self._pass("write_file", lambda: self.inner.write_file(path, data))
+
+    async def list_files(self, path: str = ".") -> list[str]:
+        """Return the sorted names in a directory."""
+        return await self._pass("list_files", lambda: self.inner.list_files(path))
+
+    async def get_host(self, port: int) -> Host:
+        """Return where a port can be reached."""
+        return await self._pass("get_host", lambda: self.inner.get_host(port))
+
+    async def terminate_processes(self) -> None:
+        """Kill what commands left behind."""
+        await self._pass("terminate_processes", self.inner.terminate_processes)
+
+    def hint(self, result: ExecResult) -> str | None:
+        """Return the advice of the machine inside."""
+        return self.inner.hint(result)
+
+    async def close(self) -> None:
+        """Let go of the machine."""
+        if self._dead is None:
+            await self._pass("close", self.inner.close)
