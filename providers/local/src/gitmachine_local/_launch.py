@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gitmachine_local._records import Record
     from gitmachine_local.config import LocalConfig
 
+PLATFORM: str = sys.platform
 PACKAGE = Path(__file__).parent / "supervisor"
 BOOT = "import sys; sys.path.append(sys.argv.pop()); from gitmachine_local.supervisor.loop import main; main()"
 INFO_SECONDS = 30.0
@@ -67,8 +68,8 @@ def launch(config: LocalConfig, record: Record) -> Record:
     with listen(record) as listener:
         if config.isolation == "none":
             return _launch_bare(record, listener)
-        if not sys.platform.startswith("linux"):
-            raise start_error(f"sandboxes need Linux, and this is {sys.platform}: use another provider")
+        if PLATFORM != "linux":
+            raise start_error(f"sandboxes need Linux, and this is {PLATFORM}: use another provider")
         programs = _sandbox.bubblewraps(config)
         if not programs:
             wanted = f"{config.bubblewrap!r}" if config.bubblewrap else "bwrap"

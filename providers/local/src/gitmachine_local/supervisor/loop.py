@@ -356,6 +356,7 @@ def main() -> None:
     os.umask(0o022)
     harden()
     listener = int(sys.argv[1])
+    os.set_inheritable(listener, False)  # a command that had it could pose as this process
     os.closerange(3, listener)  # what bubblewrap needed to make the sandbox
     os.closerange(listener + 1, 256)
     Supervisor(socket.socket(fileno=listener)).run()
