@@ -326,6 +326,39 @@ async def test_restore_leaves_large_untracked_files_that_no_snapshot_holds(lab: 
     assert not (lab.path / "small").exists()
 
 
+async def test_restore_does_not_overwrite_a_large_file_that_no_snapshot_holds(lab: Lab):
+    lab.write({"grows": "small\n"})
+    snapshot = await lab.workspace.snapshot("small", max_untracked_bytes=1000)
+    lab.write({"grows": b"x" * 5000})
+    before = _worktree(lab)
+    with pytest.raises(GitError, match="overwrite 'grows'"):
+        await lab.workspace.restore(snapshot.sha, max_untracked_bytes=1000)
+    assert _worktree(lab) == before
+
+
+@pytest.mark.parametrize("moved_here", [False, True])
+async def test_a_clean_submodule_follows_a_pull_and_one_with_work_stays(lab: Lab, moved_here: bool):
+    source = lab.home / "source"
+    git("init", "-q", source)
+    git("-C", source, "commit", "-q", "--allow-empty", "-m", "one")
+    lab.git("-c", "protocol.file.allow=always", "submodule", "add", "-q", source, "new sub")
+    lab.git("commit", "-qm", "submodule")
+    sub = lab.path / "new sub"
+    one = git("-C", sub, "rev-parse", "HEAD")
+    git("-C", sub, "commit", "-q", "--allow-empty", "-m", "two")
+    two = git("-C", sub, "rev-parse", "HEAD")
+    lab.git("commit", "-qam", "move the submodule")
+    lab.git("update-ref", UPSTREAM, "HEAD")
+    lab.git("reset", "-q", "--hard", "HEAD~1")
+    git("-C", sub, "reset", "-q", "--hard", one)
+    if moved_here:
+        git("-C", sub, "commit", "-q", "--allow-empty", "-m", "work")
+    mine = git("-C", sub, "rev-parse", "HEAD")
+    await lab.workspace.integrate(UPSTREAM, "ff")
+    assert git("-C", sub, "rev-parse", "HEAD") == (mine if moved_here else two)
+    assert ((await lab.workspace.changes()).files == ()) is not moved_here
+
+
 async def test_restore_of_something_unknown_changes_nothing(lab: Lab):
     lab.write({"a": "dirty"})
     before = _worktree(lab)

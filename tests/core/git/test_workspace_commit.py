@@ -469,6 +469,8 @@ async def test_an_automatic_commit_leaves_out_what_cannot_be_read(powerless: Lab
     with pytest.raises(CommitError, match="cannot add 'a', 'secret'") as caught:
         await powerless.workspace.commit("explicit")
     assert "Permission denied" in caught.value.stderr
+    assert (await powerless.workspace.snapshot("all")).skipped == ("a", "secret")
+    assert (await powerless.workspace.survey()).unreadable == ("a", "secret")
     outcome = await powerless.workspace.commit("auto", auto=True)
     assert outcome is not None
     assert outcome.unreadable == ("a", "secret")

@@ -98,8 +98,10 @@ def git_error(
     if failure.name in ("in-progress", "unmerged"):
         message = _unfinished(failure)
     elif failure.name == "unreadable":
-        files = [name for name in failure.fields if not name.endswith("/")]
-        message = f"git cannot add {listing(files)}, so a commit would miss that: make it readable, or ignore it"
+        left = listing(name for name in failure.fields if not name.endswith("/"))
+        message = f"git cannot add {left}, so a commit would miss that: make it readable, or ignore it"
+    elif failure.name == "large":
+        message = f"going back would overwrite {listing(failure.fields)}, too large for any checkpoint: move that first"
     elif failure.name in _MESSAGES:
         message = _MESSAGES[failure.name].format(path=path, detail=failure.detail)
     else:

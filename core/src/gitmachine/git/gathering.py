@@ -23,15 +23,17 @@ leave_out_large() {
   xargs -0 sh -c 'for p; do printf ":(top,exclude,literal)%s\0" "${p#./}"; done' sh <"$tmp/large" >>"$tmp/pathspecs"
 }
 
-# The tree of everything in the current work tree. Sets tree, and dirty when it differs from HEAD's.
+# The tree of everything in the current work tree. Sets tree, and dirty when it differs from HEAD's. Paths that are left
+# out go to $tmp/large (or $tmp/left when git could not add them).
 see_content() {
-  rm -f -- "$tmp/index" "$tmp/pathspecs"
+  rm -f -- "$tmp/index" "$tmp/pathspecs" "$tmp/large" "$tmp/left"
   copy_index "$tmp/before"
   [ ! -e "$tmp/before" ] || cp -p -- "$tmp/before" "$tmp/index" || return 1
   [ -z "$cap" ] || leave_out_large "$cap" || return 1
   export GIT_INDEX_FILE="$tmp/index"
   if [ -s "$tmp/pathspecs" ]; then set -- --pathspec-from-file="$tmp/pathspecs" --pathspec-file-nul; else set --; fi
   stage "$tmp/before" "$@" && tree=$(g write-tree) || return 1
+  [ "$incomplete" != errors ] || g ls-files -o -m -d -z --exclude-standard >"$tmp/left" || return 1
   unset GIT_INDEX_FILE
   dirty=''
   [ ! -s "$tmp/raw" ] || dirty=yes
@@ -114,9 +116,11 @@ see_repository() {
   branch=$(g symbolic-ref -q HEAD) || branch=''
   common=$(g rev-parse --git-common-dir) && common=$(cd -- "$common" && pwd -P) || return 1
   see_content || return 1
-  if [ -n "$cap" ] && [ -s "$tmp/large" ]; then
-    xargs -0 sh -c 'for p; do printf "@skipped\0%s%s\0" "$0" "${p#./}"; done' "${1:+$1/}" <"$tmp/large"
-  fi
+  for list in large left; do
+    [ ! -s "$tmp/$list" ] || xargs -0 sh -c 'for p; do
+      case $p in */) ;; *) printf "@skipped\0%s%s\0" "$0" "${p#./}" ;; esac
+    done' "${1:+$1/}" <"$tmp/$list"
+  done
   if [ "$mode" = snapshot ]; then
     if [ -n "$dirty" ] || [ "$2" = main ]; then
       made=$(commit_content) || return 1

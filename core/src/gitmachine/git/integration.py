@@ -88,6 +88,24 @@ g update-ref -m "pull ($policy): gitmachine" HEAD "$new" "$head" || {
   g read-tree -m -u "$new" "$base"
   fail git
 }
+# A submodule that was where the old commit had it goes along when it has the new commit; otherwise the next commit of
+# everything would take the pointer back.
+g diff-tree -r --raw -z --no-renames --diff-filter=M "$base" "$new" -- >"$tmp/moved"
+if tr '\0' '\n' <"$tmp/moved" | grep -q '^:160000 160000 '; then
+  # Few at a time: a longer list could be split between a difference and its path.
+  xargs -0 -n 20 sh -c '
+    eval "$1"
+    shift
+    while [ $# -gt 1 ]; do
+      was=${1#:160000 160000 }
+      will=${was#* } was=${was%% *}
+      if [ "$was" != "$1" ] && [ -e "./$2/.git" ]; then
+        (cd -- "./$2" && find_repository && [ "$(g rev-parse -q --verify HEAD)" = "$was" ] &&
+          g checkout -q --detach "${will%% *}" --) 2>/dev/null
+      fi
+      shift 2
+    done' sh "$library" <"$tmp/moved"
+fi
 field "$head" "$new"
 """
 """Arguments: a revision, the policy, tenths of a second to wait for the index. Prints HEAD before and after."""
@@ -104,6 +122,16 @@ read_operation
 copy_index "$tmp/before"
 [ ! -e "$tmp/before" ] || cp -p -- "$tmp/before" "$tmp/index" || fail scratch
 [ -z "$cap" ] || leave_out_large "$cap" || fail git
+if [ -n "$cap" ] && [ -s "$tmp/large" ]; then
+  # No snapshot holds these, so nothing may be put in their place.
+  xargs -0 sh -c '
+    eval "$1"
+    target=$2
+    shift 2
+    for path; do ! g cat-file -e "$target:${path#./}" 2>/dev/null || printf "%s\0" "${path#./}"; done
+  ' sh "$library" "$target" <"$tmp/large" >"$tmp/lost"
+  [ ! -s "$tmp/lost" ] || { cat "$tmp/lost"; fail large; }
+fi
 if [ -s "$tmp/pathspecs" ]; then set -- --pathspec-from-file="$tmp/pathspecs" --pathspec-file-nul; else set --; fi
 # An index that knows every file lets git itself replace and remove what differs, untracked files included.
 (export GIT_INDEX_FILE="$tmp/index"; stage "$tmp/before" "$@" && g read-tree --reset -u "$target") || fail git

@@ -205,6 +205,7 @@ class Survey:
         ignored: how many ignored files there are (ignored directories count once).
         in_progress: as in `Changes`.
         broken: paths of nested repositories that git could not read; nothing of them can be collected.
+        unreadable: paths that git could not add, so that no commit holds them (as in `CommitOutcome`).
     """
 
     head: str | None
@@ -216,6 +217,7 @@ class Survey:
     ignored: int = 0
     in_progress: str | None = None
     broken: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -232,7 +234,7 @@ class Snapshot:
         nested_refs: the same for each nested repository and submodule with uncommitted content, by its path.
         repositories: the main repository first, then those of `nested_refs`.
         dirty: whether the tree differs from HEAD's.
-        skipped: untracked files left out because they exceed the cap.
+        skipped: untracked files left out because they exceed the cap, or because git could not add them.
         in_progress: as in `Changes`.
     """
 

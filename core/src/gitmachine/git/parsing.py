@@ -6,7 +6,7 @@ Paths and messages come out as text with surrogate escapes for bytes that are no
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 
@@ -37,6 +37,11 @@ __all__ = [
 ]
 
 _OBJECT_ID_LENGTHS = (40, 64)
+_KINDS: dict[str, Literal["main", "nested", "submodule"]] = {
+    "main": "main",
+    "nested": "nested",
+    "submodule": "submodule",
+}
 
 
 def decode(data: bytes) -> str:
@@ -216,7 +221,7 @@ class SeenRepository:
     """A repository as the gathering scripts saw it; `dirty` when its content differs from HEAD."""
 
     path: str
-    kind: str
+    kind: Literal["main", "nested", "submodule"]
     head: str | None
     branch: str | None
     tree: str
@@ -246,7 +251,7 @@ def parse_gathering(fields: Sequence[bytes]) -> Gathering:
             seen.append(
                 SeenRepository(
                     path=path,
-                    kind=what,
+                    kind=_KINDS[what],
                     head=head or None,
                     branch=branch or None,
                     tree=tree,
@@ -261,7 +266,7 @@ def parse_gathering(fields: Sequence[bytes]) -> Gathering:
     return Gathering(
         repositories=tuple(seen),
         ignored=int(others[b"@ignored"][-1]),
-        skipped=tuple(sorted(others[b"@skipped"])),
+        skipped=tuple(sorted(set(others[b"@skipped"]))),
         broken=tuple(sorted(others[b"@broken"])),
     )
 

@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from gitmachine.execution import ExecResult
     from gitmachine.git.model import Changes, Commit, GitIdentity
 
-__all__ = ["DEFAULT_MAX_DIFF_BYTES", "Workspace"]
+__all__ = ["DEFAULT_MAX_DIFF_BYTES", "DEFAULT_MAX_UNTRACKED_BYTES", "Workspace"]
 
 DEFAULT_MAX_DIFF_BYTES = 256 * 1024 * 1024
 """The largest difference `diff` returns unless told otherwise."""
+
+DEFAULT_MAX_UNTRACKED_BYTES = 100 * 1024 * 1024
+"""Untracked files above this are taken for not being in any snapshot, unless told otherwise."""
 
 MAX_ANSWER_BYTES = 512 * 1024 * 1024
 """Lists of paths and refs are never cut off silently; a larger one is an error."""
@@ -189,6 +192,7 @@ class Workspace:
             ignored=seen.ignored,
             in_progress=main.operation,
             broken=seen.broken,
+            unreadable=seen.skipped,
         )
 
     async def snapshot(self, message: str, *, max_untracked_bytes: int | None = None) -> Snapshot:
@@ -199,7 +203,8 @@ class Workspace:
 
         Args:
             message: the commit's message.
-            max_untracked_bytes: larger untracked files are left out and listed in `skipped`.
+            max_untracked_bytes: larger untracked files are left out and listed in `skipped`, as is what git cannot
+                add.
         """
         cap = "" if max_untracked_bytes is None else str(max_untracked_bytes)
         seen = await self._gather("snapshot", _message(message, auto=True), cap)
@@ -228,7 +233,11 @@ class Workspace:
         return parsing.parse_gathering(parsing.parse_fields(result.stdout_bytes))
 
     async def restore(
-        self, snapshot: str, *, branch: str | None = None, max_untracked_bytes: int | None = None
+        self,
+        snapshot: str,
+        *,
+        branch: str | None = None,
+        max_untracked_bytes: int | None = DEFAULT_MAX_UNTRACKED_BYTES,
     ) -> None:
         """Go back to a snapshot: its files, and its first parent as HEAD (an unborn branch when it has none).
 
@@ -239,6 +248,9 @@ class Workspace:
             snapshot: the snapshot's commit, in the machine's repository.
             branch: the branch that HEAD shall be on afterwards; None is the one it is on.
             max_untracked_bytes: the cap the snapshots are made with; larger untracked files stay.
+
+        Raises:
+            GitError: the snapshot is unknown, or has another file in the place of an untracked one above the cap.
         """
         cap = "" if max_untracked_bytes is None else str(max_untracked_bytes)
         script, library = integration.RESTORE, gathering.GATHER_LIBRARY
