@@ -271,7 +271,7 @@ async def test_the_supervisor_cannot_be_killed_traced_or_robbed(sandbox, helpers
     )
     answers = (await helpers.sh(sandbox, f"python3 -c '{attach}'")).stdout.splitlines()
     assert answers == ["-1", str([-1] * 20)]
-    assert (await helpers.sh(sandbox, "kill -9 -1")).exit_code in (0, 137)
+    assert (await helpers.sh(sandbox, "kill -9 -1")).exit_code in (0, 1, 137)
     assert (await helpers.sh(sandbox, "echo alive")).stdout == "alive\n"
 
 

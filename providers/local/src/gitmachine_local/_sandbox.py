@@ -102,12 +102,13 @@ def bubblewraps(config: LocalConfig) -> list[Path]:
     return candidates
 
 
-def environment(config: LocalConfig, home: str, prefix: Path | None) -> dict[str, str]:
+def environment(config: LocalConfig, home: str) -> dict[str, str]:
     """Return the variables that every command sees; nothing of the client's own environment is among them."""
     folders = [f"{home}/.local/bin", "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
     user = "user" if config.isolation == "bubblewrap" else pwd.getpwuid(os.getuid()).pw_name
-    if prefix is not None:
-        folders.append(str(prefix / "bin"))
+    python = str(interpreter().executable.parent) if config.isolation == "bubblewrap" else ""
+    if python and python not in folders:
+        folders.append(python)  # last: a Python, with its pip, where the system has none
     return {
         "HOME": home,
         "USER": user,

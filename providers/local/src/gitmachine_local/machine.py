@@ -113,8 +113,7 @@ class LocalMachine(Machine):
 
     async def _greet(self, record: Record) -> None:
         channel = await self._connected()
-        prefix = None if record.isolation == "none" else _sandbox.interpreter().prefix
-        env = _sandbox.environment(self.config, self.workdir, prefix)
+        env = _sandbox.environment(self.config, self.workdir)
         pairs = [os.fsencode(f"{name}={value}") for name, value in env.items()]
         await channel.call("init", os.fsencode(self.workdir), b"%d" % record.prefix, *pairs)
         await asyncio.to_thread(record.save)
