@@ -46,9 +46,11 @@ class FreezingMachine(StreamMachine):
             raise fault
         if fault == "hang":
             await asyncio.Event().wait()
-        while fault == "hang for ever" and not self.release.is_set():
-            with contextlib.suppress(asyncio.CancelledError):
-                await self.release.wait()
+        if fault == "hang for ever":
+            while not self.release.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self.release.wait()
+            raise asyncio.CancelledError
 
     async def start(self) -> None:
         await self._called("start")

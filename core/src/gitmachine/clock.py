@@ -66,7 +66,7 @@ class Limit:
         self._since: float | None = None
         self._holds = 0
         self._limits = limits
-        self._timeout = asyncio.timeout(None)
+        self._timeout = asyncio.Timeout(None)
         self._entered = False
         self.reason: str | None = None
         """Why it was ended early, or None."""
