@@ -72,7 +72,7 @@ if [ -s "$tmp/unmerged" ]; then
   g diff --name-only --diff-filter=U -z >"$tmp/paths" && g update-index --add --remove -z --stdin <"$tmp/paths" ||
     fail git
 fi
-g add -N --ignore-errors . 2>"$tmp/errors"
+add -N .
 case $? in 0 | 1) ;; *) cat "$tmp/errors" >&2; fail git ;; esac
 if g ls-files -s | grep -q '^160000 '; then drop_gitlinks "$tmp/before" || fail git; fi
 case $form in
@@ -88,9 +88,10 @@ g -c diff.suppressBlankEmpty=false -c diff.orderFile=/dev/null diff --no-color -
 COMMIT = r"""
 mode=$1 patience=$2
 report() { field "$1" "$incomplete" "$(tr -dc '\0' <"$tmp/left" | wc -c)" && cat "$tmp/left" "$tmp/raw"; }
-exec 3<&0 </dev/null
 open_repository
 scratch
+cat >"$tmp/message" || fail scratch
+exec </dev/null
 read_operation
 g ls-files -u -z >"$tmp/unmerged" || fail git
 [ ! -s "$tmp/unmerged" ] || fail unmerged "${operation:-conflicts}"
@@ -98,20 +99,6 @@ case $mode/$operation in
   auto/?*) fail in-progress "$operation" ;;
   */rebase | */am | */bisect) fail in-progress "$operation" ;;
 esac
-await_index "$patience"
-read_head
-copy_index "$tmp/before"
-stage "$tmp/before" || { await_index 0; fail commit; }
-: >"$tmp/left"
-if [ -n "$incomplete" ]; then
-  g ls-files -o -m -d -z --exclude-standard >"$tmp/left" || fail git
-  if [ "$mode/$incomplete" = explicit/errors ] && tr '\0\n' '\n ' <"$tmp/left" | grep -q '[^/]$'; then
-    cat "$tmp/errors" >&2
-    cat "$tmp/left"
-    fail unreadable
-  fi
-fi
-[ -s "$tmp/raw" ] || [ -n "$operation" ] || { report ''; exit 0; }
 hooks=''
 if [ "$mode" != auto ]; then
   folder=$(gh rev-parse --git-path hooks && echo .) || fail git
@@ -119,9 +106,25 @@ if [ "$mode" != auto ]; then
     [ ! -x "${folder%"$nl."}/$hook" ] || hooks=yes
   done
 fi
-if [ -n "$hooks$operation" ]; then
+
+stage_all() {
+  await_index "$patience"
+  read_head
+  copy_index "$tmp/before"
+  stage "$tmp/before" || { await_index 0; fail commit; }
+  : >"$tmp/left"
+  [ -n "$incomplete" ] || return 0
+  g ls-files -o -m -d -z --exclude-standard >"$tmp/left" || fail git
+  if [ "$mode/$incomplete" = explicit/errors ] && tr '\0\n' '\n ' <"$tmp/left" | grep -q '[^/]$'; then
+    cat "$tmp/errors" >&2
+    cat "$tmp/left"
+    fail unreadable
+  fi
+}
+
+commit_with_git() {
   ( if [ -n "$machine_locale" ]; then LC_ALL=$machine_locale; else unset LC_ALL; fi
-    gh commit -q --no-gpg-sign --cleanup=verbatim -F - <&3 3<&- >&2 )
+    gh commit -q --no-gpg-sign --cleanup=verbatim -F - <"$tmp/message" >&2 )
   code=$?
   if [ $code -ne 0 ]; then
     await_index 0
@@ -129,11 +132,23 @@ if [ -n "$hooks$operation" ]; then
   fi
   new=$(g rev-parse -q --verify HEAD) || fail git
   g diff-tree -r --raw -z --no-renames "$base" "$new" -- >"$tmp/raw" || fail git
-else
+}
+
+# Without hooks the same by plumbing: `git commit` would look at every file a second time.
+commit_directly() {
   tree=$(g write-tree) || fail commit
-  new=$(g commit-tree "$tree" ${head:+-p "$head"} -F - <&3) || fail commit
-  g update-ref -m "commit: gitmachine" HEAD "$new" "$head" || fail commit
-fi
+  new=$(g commit-tree "$tree" ${head:+-p "$head"} -F - <"$tmp/message") || fail commit
+  g update-ref -m "commit: gitmachine" HEAD "$new" "$head"
+}
+
+for attempt in 1 2 3; do
+  stage_all
+  [ -s "$tmp/raw" ] || [ -n "$operation" ] || { report ''; exit 0; }
+  if [ -n "$hooks$operation" ]; then commit_with_git && break; fi
+  commit_directly && break
+  # The branch was moved by a command that still runs; its commit is ours to build on.
+  [ "$attempt" != 3 ] || fail commit
+done
 report "$new"
 """
 """Arguments: ``auto`` or ``explicit``, tenths of a second to wait for the index. Standard input: the message.

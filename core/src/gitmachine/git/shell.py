@@ -118,13 +118,26 @@ drop_gitlinks() {
   [ ! -s "$tmp/gitlinks" ] || g update-index -z --force-remove --stdin <"$tmp/gitlinks"
 }
 
+# `git add`; 1 when some paths could not be added. Tried again when a command that still runs has removed a file under
+# git's eyes, or holds the index for a moment. What it says goes to $tmp/errors.
+add() {
+  tries=0
+  until g add --ignore-errors "$@" 2>"$tmp/errors"; do
+    code=$?
+    [ $code -ne 1 ] && [ $tries -lt 20 ] || return $code
+    grep -q -e 'unable to stat' -e 'index\.lock.*File exists' "$tmp/errors" || return $code
+    tries=$((tries + 1))
+    sleep 0.1 2>/dev/null || sleep 1
+  done
+}
+
 # Stages everything into the index in use; $1: a copy of the index before; further arguments go to `add`.
 # Leaves the difference from base in $tmp/raw. Sets incomplete to what was not added: nested (repositories), or errors.
 stage() {
   before=$1
   shift
   incomplete=''
-  g add -A --ignore-errors "$@" 2>"$tmp/errors"
+  add -A "$@"
   case $? in
     0) ;;
     1) incomplete=errors
