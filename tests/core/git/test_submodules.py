@@ -5,6 +5,7 @@ Time budget: 60 s.
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
 from gitmachine.errors import CloneError
