@@ -57,6 +57,10 @@ class ProviderSpec:
         summary: one line for ``gitmachine providers``.
         connect: a coroutine function ``(machine_id, config) -> Machine`` for a machine that exists already, or None.
         doctor: a coroutine function ``(config) -> Sequence[Check]``, or None.
+        find: a coroutine function ``(label, config) -> machine id | None``, or None: which machine carries a label
+            (`Machine.label`), also a half-made one whose maker died. What can never run it removes instead.
+        inventory: a coroutine function ``(config) -> Mapping[machine id, label]`` of all machines that carry one, or
+            None.
         aliases: other names for the same provider.
         contract: the version of the machine contract the provider was written for.
     """
@@ -67,5 +71,7 @@ class ProviderSpec:
     summary: str = ""
     connect: str | None = None
     doctor: str | None = None
+    find: str | None = None
+    inventory: str | None = None
     aliases: tuple[str, ...] = ()
     contract: int = CONTRACT

@@ -136,6 +136,40 @@ class Registry:
             ) from error
         return _checked(offer, machine)
 
+    async def find(self, name: str, label: str, options: Mapping[str, Any] | None = None) -> str | None:
+        """Return the id of the machine that carries a label, or None when there is none. Raises as `create`.
+
+        Raises:
+            UnsupportedOperation: the provider cannot look for machines.
+        """
+        offer = self._offer(name)
+        found = await self._ask(offer, offer.spec.find, "look for a machine", label, options=options)
+        if found is not None and not isinstance(found, str):
+            raise _plugin_error(offer, f"found {found!r}, which is not a machine's id")
+        return found
+
+    async def inventory(self, name: str, options: Mapping[str, Any] | None = None) -> dict[str, str]:
+        """Return the labels of all machines that carry one, by the machines' ids. Raises as `find`."""
+        offer = self._offer(name)
+        listed = await self._ask(offer, offer.spec.inventory, "list its machines", options=options)
+        return dict(listed)
+
+    async def _ask(
+        self, offer: Offer, reference: str | None, what: str, *arguments: str, options: Mapping[str, Any] | None
+    ) -> Any:
+        if reference is None:
+            raise UnsupportedOperation(
+                f"the provider {offer.spec.name!r} cannot {what}", provider=offer.spec.name, operation="find"
+            )
+        ask = await run_in_thread(_import, offer, reference)
+        config = await run_in_thread(self._config, offer.spec.name, options)
+        try:
+            return await ask(*arguments, config)
+        except GitMachineError:
+            raise
+        except Exception as error:
+            raise _plugin_error(offer, f"failed to {what}: {type(error).__name__}: {error}") from error
+
     async def doctor(self, name: str, options: Mapping[str, Any] | None = None) -> tuple[Check, ...]:
         """Return what the provider finds about whether it can work here. Raises as `resolve`.
 
