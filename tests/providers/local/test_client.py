@@ -86,7 +86,7 @@ async def test_an_exit_code_is_never_more_than_a_byte(ends):
     seen = asyncio.get_running_loop().create_future()
     ident = channel.send("spawn", on_exit=lambda code, timed_out: seen.set_result((code, timed_out)))
     machine.send(frame(b"%d started 1" % ident) + frame(b"%d exit 99999 1" % ident))
-    assert await channel.answer(ident) == 1
+    assert await channel.answer(ident) == (b"started", b"1")
     assert await seen == (99999 & 255, True)
 
 

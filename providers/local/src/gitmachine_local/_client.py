@@ -67,13 +67,13 @@ class Channel:
     async def call(
         self, op: str, *arguments: bytes, fds: Sequence[int] = (), timeout: float | None = CALL_SECONDS
     ) -> int:
-        """Send a request and return the number of its answer. The descriptors are the channel's to close.
+        """Send a request and return the number in its answer. The descriptors are the channel's to close.
 
         Raises:
             RemoteFailure: the supervisor answered with an error.
             MachineLostError: the machine is gone, or did not answer in time.
         """
-        return await self.answer(self.send(op, *arguments, fds=fds), timeout=timeout)
+        return int((await self.answer(self.send(op, *arguments, fds=fds), timeout=timeout))[1])
 
     def send(
         self,
@@ -98,19 +98,26 @@ class Channel:
         if self.lost is None and not self.closed:
             self._post((b"%d" % ident, op.encode()), ())
 
-    async def answer(self, ident: int, *, timeout: float | None = CALL_SECONDS) -> int:
-        """Wait for the answer to `send`; see `call`."""
+    def expect(self, ident: int) -> asyncio.Future[tuple[bytes, ...]]:
+        """Return the words of a coming answer; also again, after a wait for them was cancelled."""
+        return self._waiting.setdefault(ident, self.loop.create_future())
+
+    async def answer(self, ident: int, *, timeout: float | None = CALL_SECONDS) -> tuple[bytes, ...]:
+        """Wait for the words of the answer to `send`; see `call`."""
         future = self._waiting[ident]
         try:
-            async with asyncio.timeout(timeout):
+            if timeout is None:
                 words = await future
+            else:
+                async with asyncio.timeout(timeout):
+                    words = await future
         except TimeoutError:
             raise self._loss(f"the machine {self.machine_id} did not answer within {timeout:g} s") from None
         finally:
             self._waiting.pop(ident, None)
         if words[0] == b"error":
             raise RemoteFailure(int(words[1]), b" ".join(words[2:]))
-        return int(words[1])
+        return words
 
     def _post(self, fields: Sequence[bytes], fds: Sequence[int]) -> None:
         body = b"\0".join(fields)
@@ -171,7 +178,7 @@ class Channel:
             on_exit = self._exits.pop(ident, None)
             if on_exit is not None:
                 on_exit(code, timed_out)
-            return
+                return
         int(words[1])  # of every other kind of answer; checked here, where nonsense is dealt with
         if words[0] == b"error":
             self._exits.pop(ident, None)

@@ -50,7 +50,7 @@ class PipeReader:
                 await self._readable()
                 continue
             if not data:
-                self.drained = size > 0
+                self.drained = size > 0 or self._at_end()
                 self.close()
                 break
             if self._left is not None:
@@ -62,6 +62,13 @@ class PipeReader:
                 await asyncio.sleep(0)  # a stream that never runs dry leaves room for the others
             return data
         raise StopAsyncIteration
+
+    def _at_end(self) -> bool:
+        """Whether nobody holds the other end any more; a byte that came too late is nobody's."""
+        try:
+            return not os.read(self._fd, 1)
+        except BlockingIOError:
+            return False
 
     def _enlarge(self) -> None:
         """Give a busy stream a larger pipe, once; fewer wake-ups for both sides."""

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import functools
 import io
+import math
 import os
 import posixpath
 from typing import TYPE_CHECKING, ClassVar
@@ -16,6 +17,7 @@ from gitmachine.errors import file_error
 from gitmachine.machine import DEFAULT_MAX_READ_BYTES, Capability, Machine, MachineState
 from gitmachine_local import _hints, _launch, _processes, _records, _sandbox
 from gitmachine_local._client import Channel
+from gitmachine_local._collect import collect
 from gitmachine_local._errors import PROVIDER, file_errors, machine_errors, spawn_errors
 from gitmachine_local._process import LocalProcess, PipeReader, PipeWriter
 from gitmachine_local.config import LocalConfig
@@ -185,13 +187,24 @@ class LocalMachine(Machine):
 
     # Commands
 
-    async def spawn(self, request: ExecRequest) -> Process:
-        """Start a command; its output comes through pipes of this process, with nothing between."""
+    async def execute(self, request: ExecRequest) -> ExecResult:
+        """Run a command to its end."""
+        if not _is_plain(request):
+            return await super().execute(request)
+        self._check_user(request)
+        channel = await self._connected()
+        cwd = request.cwd if request.cwd is not None else self.workdir
+        with machine_errors(self.id, "execute"), spawn_errors(self.id, cwd):
+            return await collect(channel, request, _arguments(request, cwd))
+
+    def _check_user(self, request: ExecRequest) -> None:
         if request.user not in (None, "user"):
             raise self.unsupported(f"run commands as {request.user!r}", Capability.USER)
+
+    async def spawn(self, request: ExecRequest) -> Process:
+        """Start a command; its output comes through pipes of this process, with nothing between."""
+        self._check_user(request)
         channel = await self._connected()
-        command = [os.fsencode(word) for word in request.command]
-        pairs = [os.fsencode(f"{name}={value}") for name, value in request.env.items()]
         cwd = request.cwd if request.cwd is not None else self.workdir
         with machine_errors(self.id, "spawn"), spawn_errors(self.id, cwd):
             stdin: tuple[int, ...] = os.pipe() if request.open_stdin else ()
@@ -200,17 +213,12 @@ class LocalMachine(Machine):
             process = LocalProcess(channel, out, err, stdin[1] if stdin else None)
             process.ident = channel.send(
                 "spawn",
-                b"" if request.timeout is None else b"%.6f" % request.timeout,
-                os.fsencode(cwd),
-                b"%d" % len(stdin[:1]),
-                b"%d" % len(command),
-                *command,
-                *pairs,
+                *_arguments(request, cwd),
                 fds=(os.dup(out), out_w, os.dup(err), err_w, *stdin[:1]),
                 on_exit=process.exited,
             )
             try:
-                process.pid = await channel.answer(process.ident)
+                process.pid = int((await channel.answer(process.ident))[1])
             except BaseException:
                 channel.tell(process.ident, "kill")
                 process.discard()
@@ -295,6 +303,25 @@ class LocalMachine(Machine):
                 operation=verb,
             )
         return os.fsencode(posixpath.join(self.workdir, path))
+
+
+def _is_plain(request: ExecRequest) -> bool:
+    """Whether nobody takes part in the command while it runs."""
+    callbacks = (request.on_stdout, request.on_stderr, request.on_stdout_bytes, request.on_stderr_bytes)
+    return request.stdin is None and not request.open_stdin and all(callback is None for callback in callbacks)
+
+
+def _arguments(request: ExecRequest, cwd: str) -> list[bytes]:
+    """Return a command as the fields of its request."""
+    command = [os.fsencode(word) for word in request.command]
+    return [
+        b"" if request.timeout is None or math.isinf(request.timeout) else b"%.6f" % request.timeout,
+        os.fsencode(cwd),
+        b"%d" % request.open_stdin,
+        b"%d" % len(command),
+        *command,
+        *(os.fsencode(f"{name}={value}") for name, value in request.env.items()),
+    ]
 
 
 def _destroy(record: Record) -> None:

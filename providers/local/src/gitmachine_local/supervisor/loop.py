@@ -108,7 +108,7 @@ class Supervisor:
             return 1000
         if not deadlines or self.paused_since is not None:
             return None
-        return max(0, int((min(deadlines) - self._clock()) * 1000) + 1)
+        return int(max(0.0, min(3600.0, min(deadlines) - self._clock())) * 1000) + 1
 
     def _expire(self) -> None:
         now = self._clock()
@@ -166,7 +166,17 @@ class Supervisor:
 
     # Commands
 
-    def _do_spawn(self, connection: Connection, ident: bytes, arguments: list[bytes]) -> Words:
+    def _do_spawn(self, connection: Connection, ident: bytes, arguments: list[bytes]) -> Words | None:
+        pid, code = self._launch(connection, ident, arguments)
+        connection.reply(ident, ("started", pid))
+        return ("exit", code, 0) if pid == 0 else None
+
+    def _do_run(self, connection: Connection, ident: bytes, arguments: list[bytes]) -> Words | None:
+        pid, code = self._launch(connection, ident, arguments)
+        return ("exit", code, 0) if pid == 0 else None
+
+    def _launch(self, connection: Connection, ident: bytes, arguments: list[bytes]) -> tuple[int, int]:
+        """Start a command; returns its pid, or 0 and the exit code that stands for what exec said."""
         timeout, cwd, count = arguments[0], arguments[1], int(arguments[3])
         out_r, out_w, err_r, err_w, *stdin = connection.take(4 + int(arguments[2]))
         kept = False
@@ -184,8 +194,7 @@ class Supervisor:
                 code = EXEC_ERRORS[error.errno]
                 what = "command not found" if code == 127 else os.strerror(error.errno).lower()
                 os.write(err_w, argv[0][:1000] + b": " + what.encode() + b"\n")
-                connection.reply(ident, ("started", 0))
-                return ("exit", code, 0)
+                return 0, code
             kept = True
         finally:
             os.chdir("/")
@@ -195,7 +204,7 @@ class Supervisor:
         )
         if timeout:
             command.deadline = self._clock() + float(timeout)
-        return ("started", pid)
+        return pid, 0
 
     def _start(self, argv: list[bytes], env: dict[bytes, bytes], fds: list[int]) -> tuple[int, int | None]:
         """Spawn by vfork, which copies nothing; what the child inherits is set on this process for the moment."""

@@ -8,6 +8,7 @@ descriptors may travel with its first byte; a reply's body is words, ``id kind a
 | init | working directory, mark prefix, NAME=value… | | ok |
 | keep, hello | | | ok, 1 when paused |
 | spawn | timeout or "", cwd, 1 with stdin, count, argv…, NAME=value… | stdout, stderr: r w; stdin r | started, exit |
+| run | the same | the same | exit |
 | kill, drop | (the id is the command's) | | none |
 | read, write, list | path, limit or size | one end of a pipe | ok, bytes |
 | pause, resume, terminate, shutdown | | | ok |
