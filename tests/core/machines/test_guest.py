@@ -101,3 +101,13 @@ async def test_callbacks_that_the_machine_never_called_get_the_output_at_the_end
     assert text == ["live"]
     assert data == [b"\xff"]
     assert other == []
+
+
+async def test_a_machine_may_call_back_from_a_thread():
+    seen = []
+    limit = PausableClock().limit(3600)
+    made = Guest(ExecRequest(shell="x", on_stdout=seen.append), limit)
+    async with limit:
+        assert await asyncio.to_thread(made.request.on_stdout, "a") is None
+    assert seen == ["a"]
+    assert made.error is None

@@ -98,13 +98,15 @@ def test_the_users_runtime_folder_is_used_only_when_it_is_private(tmp_path):
 
 def test_a_runtime_folder_that_is_a_link_is_refused(tmp_path):
     elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir(mode=0o700)
+    elsewhere.mkdir()
+    elsewhere.chmod(0o755)
     (tmp_path / "runtime").symlink_to(elsewhere)
     places = Places(
         state=tmp_path / "state", cache=tmp_path / "cache", runtime=tmp_path / "runtime", config=tmp_path / "config"
     )
     with pytest.raises(StateError, match="runtime folder"):
         places.ensure()
+    assert mode(elsewhere) == 0o755
 
 
 @pytest.mark.requires("root")

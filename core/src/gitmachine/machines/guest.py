@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import inspect
 from collections.abc import AsyncIterable
 from typing import TYPE_CHECKING, Any
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from gitmachine.clock import Limit
     from gitmachine.execution import ExecRequest, ExecResult
@@ -52,25 +54,35 @@ class Guest:
         def call(data: Any) -> Awaitable[None] | None:
             # Called at once, not when awaited: a simple machine may not expect anything to await.
             self._called.add(name)
-            self._limit.hold()
             try:
-                answer = callback(data)
+                with self._held():
+                    answer = callback(data)
             except Exception as error:
                 self.error = self.error or error
                 raise
-            finally:
-                self._limit.release()
             return self._awaited(answer) if inspect.isawaitable(answer) else None
 
         return call
 
     async def _awaited(self, answer: Awaitable[None]) -> None:
-        self._limit.hold()
         try:
-            await answer
+            with self._held():
+                await answer
         except Exception as error:
             self.error = self.error or error
             raise
+
+    @contextlib.contextmanager
+    def _held(self) -> Iterator[None]:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            # A simple machine may call from a thread of its own; timers belong to the loop's.
+            yield
+            return
+        self._limit.hold()
+        try:
+            yield
         finally:
             self._limit.release()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -14,7 +15,7 @@ import attrs
 from gitmachine.errors import StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 __all__ = ["MAX_RUNTIME_BYTES", "Places", "make_private"]
 
@@ -70,8 +71,7 @@ class Places:
         """
         make_private(self.state)
         make_private(self.cache)
-        make_private(self.runtime)
-        _check_owned(self.runtime)
+        _make_runtime(self.runtime)
         return self
 
     @property
@@ -119,29 +119,44 @@ def make_private(path: Path) -> Path:
     Raises:
         StateError: it cannot be made, or something else is in its place.
     """
-    try:
-        # mkdir(parents=True) gives the parents the umask's mode: ours are made one by one.
-        missing = [folder for folder in (path, *path.parents) if not folder.is_dir()]
-        for folder in reversed(missing):
-            folder.mkdir(mode=0o700, exist_ok=True)
+    with _explained(path):
+        _make_missing(path)
         found = path.stat()
         if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) & 0o077:
             path.chmod(0o700)
+    return path
+
+
+def _make_runtime(path: Path) -> None:
+    """Make the runtime folder. It may be in a folder that everybody writes to, so what is there is not trusted."""
+    with _explained(path):
+        _make_missing(path)
+        found = path.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            raise StateError(
+                f"the runtime folder {str(path)!r} belongs to uid {found.st_uid} or is no folder; "
+                f"expected one of uid {os.geteuid()}: remove it, or set GITMACHINE_HOME"
+            )
+        if stat.S_IMODE(found.st_mode) & 0o077:
+            path.chmod(0o700)
+
+
+def _make_missing(path: Path) -> None:
+    # mkdir(parents=True) gives the parents the umask's mode: ours are made one by one.
+    missing = [folder for folder in (path, *path.parents) if not folder.is_dir()]
+    for folder in reversed(missing):
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise StateError(
             f"cannot make the folder {str(path)!r}: {error.strerror or error}; "
             "make it writable, or set GITMACHINE_HOME to a folder that is"
         ) from error
-    return path
-
-
-def _check_owned(path: Path) -> None:
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-        raise StateError(
-            f"the runtime folder {str(path)!r} belongs to uid {found.st_uid} or is no folder; "
-            f"expected one of uid {os.geteuid()}: remove it, or set GITMACHINE_HOME"
-        )
 
 
 def _user_runtime(environ: Mapping[str, str]) -> Path:
