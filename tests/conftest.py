@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 _BASE = "GM_TESTS_BASE"
 _STRICT = "GITMACHINE_REQUIRE_SERVICES"
@@ -56,6 +57,11 @@ def _clean_environment() -> Path:
     os.environ["GITMACHINE_HOME"] = str(home / "0")
     return home
 
+
+# The same cases in every run, however slow the machine; `--hypothesis-profile=explore` looks for new ones.
+settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("same")
 
 _OURS = _BASE not in os.environ
 _HOME = _clean_environment()
