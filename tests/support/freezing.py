@@ -77,7 +77,7 @@ class FreezingMachine(StreamMachine):
 
     async def spawn(self, request: ExecRequest) -> Process:
         await self._called("spawn")
-        # Cancelled while it connects the pipes, asyncio's subprocess_exec of Python 3.11 waits for ever.
+        # Cancelled while it connects the pipes, asyncio kills the shell only and waits for all who hold the pipes.
         making = asyncio.ensure_future(super().spawn(request))
         try:
             return await asyncio.shield(making)
