@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from gitmachine_local import _processes
 from gitmachine_local._errors import PROVIDER
 
 MACHINE_ID = re.compile(r"[0-9a-f]{12}")
+REMOVING = ".removing-"
 
 
 def state_directory() -> Path:
@@ -37,6 +39,8 @@ class Record:
         owner: pid and start time of the process that started it.
         first: pid and start time of its first process, once known.
         monitor: pid and start time of bubblewrap's process outside of the sandbox, if any.
+        label: what its session calls it, if anything; from before anything else of it is.
+        ending: pid and start time of the process that began to remove it.
     """
 
     id: str
@@ -48,9 +52,11 @@ class Record:
     owner: tuple[int, str]
     first: tuple[int, str] | None = None
     monitor: tuple[int, str] | None = None
+    label: str | None = None
+    ending: tuple[int, str] | None = None
 
     @classmethod
-    def create(cls, *, isolation: str, network: str) -> Record:
+    def create(cls, *, isolation: str, network: str, label: str | None = None) -> Record:
         """Make a machine's directory, with its record and an empty home in it: before anything else of it is."""
         places = Places.default().ensure()
         identity = secrets.token_hex(6)
@@ -61,7 +67,8 @@ class Record:
             isolation=isolation,
             network=network,
             prefix=secrets.randbits(35) | 1 << 35,
-            owner=_processes.identify(os.getpid()) or (os.getpid(), ""),
+            owner=_this_process(),
+            label=label,
         )
         record.save()
         record.home.mkdir(mode=0o700)
@@ -93,13 +100,33 @@ class Record:
             data = json.loads(path.read_text())
         except FileNotFoundError:
             return None
-        pairs = {name: tuple(data[name]) if data[name] else None for name in ("owner", "first", "monitor")}
+        names = ("owner", "first", "monitor", "ending")
+        pairs = {name: tuple(data[name]) if data.get(name) else None for name in names}
         return cls(**{**data, **pairs, "directory": path.parent, "socket": Path(data["socket"])})
+
+    def destroy(self) -> None:
+        """End the machine's processes, outermost last, and remove what it has on the host.
+
+        That this was begun is on the disk first, so that `sweep` ends it should this process die.
+        """
+        with contextlib.suppress(OSError):  # gone already; or a full disk, which must not keep a machine from its end
+            attrs.evolve(self, ending=_this_process()).save()
+        _processes.end(self.first)
+        with contextlib.suppress(TimeoutError):
+            _processes.wait_end(self.monitor, timeout_seconds=5.0)
+        _processes.end(self.monitor)
+        if self.isolation == "none":
+            _processes.end_marked(self.prefix)
+        self.remove()
 
     def remove(self) -> None:
         """Remove everything that the machine has on the host; its processes must have ended."""
         self.socket.unlink(missing_ok=True)
         remove_tree(self.directory)
+
+
+def _this_process() -> tuple[int, str]:
+    return _processes.identify(os.getpid()) or (os.getpid(), "")
 
 
 def remove_tree(path: Path) -> None:
@@ -111,9 +138,15 @@ def remove_tree(path: Path) -> None:
         path.chmod(0o700)
     except FileNotFoundError:
         return
-    top = Path(tempfile.mkdtemp(dir=path.parent, prefix=".removing-"))
+    top = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{REMOVING}{os.getpid()}-"))
     path.rename(top / "0")
-    pending, count = [top / "0"], 0
+    _clear(top)
+
+
+def _clear(top: Path) -> None:
+    """Remove a directory of directories, each of which may be moved into it."""
+    pending = list(top.iterdir())
+    count = max((int(path.name) for path in pending), default=0)
     while pending:
         directory = pending.pop()
         with os.scandir(directory) as entries:
@@ -130,10 +163,34 @@ def remove_tree(path: Path) -> None:
     top.rmdir()
 
 
-def sweep() -> None:
-    """Remove machines that never came to be, because the process that was starting them died."""
+def all_records() -> tuple[Record, ...]:
+    """Return the records of all machines of this user."""
     top = state_directory()
-    for path in top.iterdir() if top.is_dir() else ():
-        record = Record.load(path.name)
-        if record is not None and record.first is None and not _processes.is_alive(record.owner):
-            record.remove()
+    names = sorted(path.name for path in top.iterdir()) if top.is_dir() else []
+    return tuple(record for name in names if (record := Record.load(name)) is not None)
+
+
+def sweep() -> None:
+    """Remove machines that never came to be, or not quite went, because the process that was at it died."""
+    top = state_directory()
+    for path in list(top.glob(f"{REMOVING}*")) if top.is_dir() else ():
+        if _processes.identify(int(path.name.split("-")[1])) is None:
+            with contextlib.suppress(FileNotFoundError):  # another process sweeps too
+                _clear(path)
+    for record in all_records():
+        begun = record.first is None and not _processes.is_alive(record.owner)
+        ending = record.ending is not None and not _processes.is_alive(record.ending)
+        if begun or ending:
+            record.destroy()
+
+
+def find(label: str) -> Record | None:
+    """Return the machine with this label; what is left of one that died before anybody used it is removed."""
+    sweep()
+    for record in all_records():
+        if record.label != label or _processes.is_alive(record.ending):
+            continue
+        if _processes.is_alive(record.first) or _processes.is_alive(record.owner):
+            return record
+        record.destroy()
+    return None

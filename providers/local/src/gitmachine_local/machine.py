@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import functools
 import io
 import math
 import os
@@ -15,11 +14,11 @@ from typing import TYPE_CHECKING, ClassVar
 from gitmachine import InvalidStateError, MachineError, MachineLostError, MachineStartError
 from gitmachine.errors import file_error
 from gitmachine.machine import DEFAULT_MAX_READ_BYTES, Capability, Machine, MachineState
-from gitmachine_local import _hints, _launch, _processes, _records, _sandbox
+from gitmachine_local import _hints, _launch, _records, _sandbox
 from gitmachine_local._client import Channel
 from gitmachine_local._collect import collect
 from gitmachine_local._errors import PROVIDER, file_errors, machine_errors, spawn_errors
-from gitmachine_local._process import LocalProcess, PipeReader, PipeWriter
+from gitmachine_local._process import LocalProcess, PipeReader, PipeWriter, make_pipes
 from gitmachine_local.config import LocalConfig
 
 if TYPE_CHECKING:
@@ -56,65 +55,27 @@ class LocalMachine(Machine):
             MachineLostError: it is gone, or never was.
         """
         record = await asyncio.to_thread(_records.Record.load, machine_id)
-        if record is None or not await asyncio.to_thread(_processes.is_alive, record.first):
-            raise MachineLostError(
-                f"there is no running local machine {machine_id!r}",
-                machine_id=machine_id,
-                provider=PROVIDER,
-                operation="connect",
-            )
-        machine = cls(config)
-        machine._adopt(record)
-        channel = await machine._connected()
-        paused = await channel.call("hello")
-        machine._state = MachineState.PAUSED if paused else MachineState.RUNNING
-        return machine
-
-    @property
-    def id(self) -> str | None:
-        """Twelve hexadecimal digits, from start to stop."""
-        return self._record.id if self._record is not None else None
-
-    @property
-    def state(self) -> MachineState:
-        """The state as this object knows it."""
-        return self._state
-
-    def _adopt(self, record: Record) -> None:
-        self._record = record
-        self.workdir = str(record.home) if record.isolation == "none" else _sandbox.HOME
-
-    # Life
-
-    async def start(self) -> None:
-        """Start the supervisor, in its sandbox, and wait until it answers."""
-        await asyncio.to_thread(_records.sweep)
-        create = functools.partial(_records.Record.create, isolation=self.config.isolation, network=self.config.network)
-        record = await asyncio.to_thread(create)
-        self._adopt(record)
+        if record is not None and record.ending is not None:
+            making = asyncio.ensure_future(asyncio.to_thread(_launch.make, self.config))
         try:
-            record = await self._uninterrupted(record)
-            self._adopt(record)
-            await self._greet(record)
+            try:
+                self._adopt(await asyncio.shield(making))
+            except asyncio.CancelledError:
+                # It is not known before the thread has ended what there is to be undone.
+                with contextlib.suppress(MachineError, OSError):
+                    self._adopt(await making)
+                raise
+            await self._greet()
         except BaseException as error:
+            refusal = self._refusal(error)
             await asyncio.shield(self._undo())
-            if isinstance(error, (MachineLostError, OSError)):
-                raise self._failed(record, error) from error
+            if refusal is not None:
+                raise refusal from error
             raise
         self._state = MachineState.RUNNING
 
-    async def _uninterrupted(self, record: Record) -> Record:
-        """Launch in a thread; a cancellation waits until it is known what was launched, so that it can be undone."""
-        launching = asyncio.ensure_future(asyncio.to_thread(_launch.launch, self.config, record))
-        try:
-            return await asyncio.shield(launching)
-        except asyncio.CancelledError:
-            with contextlib.suppress(MachineError, OSError):
-                self._adopt(await launching)
-            raise
-
-    async def _greet(self, record: Record) -> None:
-        channel = await self._connected()
+    async def _greet(self) -> None:
+        channel, record = await self._connected(), self._known()
         env = _sandbox.environment(self.config, self.workdir)
         pairs = [os.fsencode(f"{name}={value}") for name, value in env.items()]
         await channel.call("init", os.fsencode(self.workdir), b"%d" % record.prefix, *pairs)
@@ -125,12 +86,15 @@ class LocalMachine(Machine):
         record, self._record = self._record, None
         self._disconnect()
         if record is not None:
-            await asyncio.to_thread(_destroy, record)
+            await asyncio.to_thread(record.destroy)
 
-    def _failed(self, record: Record, error: Exception) -> MachineStartError:
-        if isinstance(error, MachineLostError):
-            return _launch.refusal(record)
-        return MachineStartError(f"the local machine did not start: {error}", provider=PROVIDER, operation="start")
+    def _refusal(self, error: BaseException) -> MachineStartError | None:
+        """Say why the supervisor does not answer, or could not be had, where that is not said already."""
+        if isinstance(error, MachineLostError) and self._record is not None:
+            return _launch.refusal(self._record)
+        if isinstance(error, OSError) and not isinstance(error, MachineError):
+            return MachineStartError(f"the local machine did not start: {error}", provider=PROVIDER, operation="start")
+        return None
 
     async def stop(self) -> None:
         """End the first process, and with it all others; remove the home."""
@@ -141,7 +105,7 @@ class LocalMachine(Machine):
                     await (await self._connected()).call("shutdown")
             self._disconnect()
             with machine_errors(record.id, "stop"):
-                await asyncio.to_thread(_destroy, record)
+                await asyncio.to_thread(record.destroy)
         self._record = None
         self._state = MachineState.STOPPED
 
@@ -166,19 +130,26 @@ class LocalMachine(Machine):
         """Let go of the machine; commands that run in the foreground end with their client."""
         self._disconnect()
 
+    def _known(self) -> Record:
+        if self._record is None:
+            raise InvalidStateError("the machine is not running: call start() first", provider=PROVIDER)
+        return self._record
+
     async def _connected(self) -> Channel:
         """Return the channel to the supervisor; a new one where the loop of the old one is another."""
-        record = self._record
-        if record is None:
-            raise InvalidStateError("the machine is not running: call start() first", provider=PROVIDER)
+        record, loop = self._known(), asyncio.get_running_loop()
         channel = self._channel
-        if channel is not None and channel.loop is asyncio.get_running_loop() and not channel.closed:
+        if channel is not None and channel.loop is loop:
+            if channel.lost is not None:
+                raise channel.lost
             return channel
-        if channel is not None and channel.lost is not None and channel.loop is asyncio.get_running_loop():
-            raise channel.lost
         self._disconnect()
-        self._channel = await Channel.connect(record.socket, record.id)
-        return self._channel
+        made = await Channel.connect(record.socket, record.id)
+        if self._channel is not None and self._channel.loop is loop:
+            made.close()  # another task was faster
+            return self._channel
+        self._channel = made
+        return made
 
     def _disconnect(self) -> None:
         if self._channel is not None:
@@ -207,9 +178,7 @@ class LocalMachine(Machine):
         channel = await self._connected()
         cwd = request.cwd if request.cwd is not None else self.workdir
         with machine_errors(self.id, "spawn"), spawn_errors(self.id, cwd):
-            stdin: tuple[int, ...] = os.pipe() if request.open_stdin else ()
-            out, out_w = os.pipe()
-            err, err_w = os.pipe()
+            out, out_w, err, err_w, *stdin = make_pipes(3 if request.open_stdin else 2)
             process = LocalProcess(channel, out, err, stdin[1] if stdin else None)
             process.ident = channel.send(
                 "spawn",
@@ -324,17 +293,20 @@ def _arguments(request: ExecRequest, cwd: str) -> list[bytes]:
     ]
 
 
-def _destroy(record: Record) -> None:
-    """End the machine's processes, outermost last, and remove what it has on the host."""
-    _processes.end(record.first)
-    with contextlib.suppress(TimeoutError):
-        _processes.wait_end(record.monitor, timeout_seconds=5.0)
-    _processes.end(record.monitor)
-    if record.isolation == "none":
-        _processes.end_marked(record.prefix)
-    record.remove()
-
-
 async def connect(machine_id: str, config: LocalConfig | None = None) -> LocalMachine:
     """Take over a local machine that runs already; see `LocalMachine.connect`."""
     return await LocalMachine.connect(machine_id, config)
+
+
+async def find(label: str, config: LocalConfig | None = None) -> str | None:
+    """Return the id of the machine that a session labelled, or None."""
+    del config
+    record = await asyncio.to_thread(_records.find, label)
+    return record.id if record is not None else None
+
+
+async def inventory(config: LocalConfig | None = None) -> dict[str, str]:
+    """Return the labels of all machines that have one, by their ids."""
+    del config
+    records = await asyncio.to_thread(_records.all_records)
+    return {record.id: record.label for record in records if record.label is not None}

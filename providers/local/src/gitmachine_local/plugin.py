@@ -17,5 +17,7 @@ def gitmachine_register_providers() -> list[ProviderSpec]:
             summary="processes on this host, sandboxed by bubblewrap",
             connect="gitmachine_local.machine:connect",
             doctor="gitmachine_local.doctor:doctor",
+            find="gitmachine_local.machine:find",
+            inventory="gitmachine_local.machine:inventory",
         )
     ]
