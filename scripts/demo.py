@@ -118,12 +118,10 @@ def main() -> int:
     print(f"$ gitmachine run {shlex.join(options)} -- sh -c '...'", flush=True)
     command = gitmachine("run", *options, "--json", "--stream", "--", "sh", "-c", WORK)
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE)
-    report = json.loads(done.stdout or b"{}")
     if done.returncode != 0:
-        print(report.get("error") or f"the command exited {done.returncode}", file=sys.stderr)
-        return done.returncode
+        return done.returncode  # gitmachine has said why
     print("\nThe receipt, verified with the remote:")
-    for name, value in report["receipt"].items():
+    for name, value in json.loads(done.stdout)["receipt"].items():
         print(f"  {name:11} {json.dumps(value)}")
     show_branch(repository)
     print("\nSay 'make demo' again: the session goes on from this commit.")
