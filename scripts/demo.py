@@ -15,6 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,7 +95,7 @@ def isolation() -> tuple[str, ...]:
 
 def show_branch(repository: str) -> None:
     """Print what the remote has now."""
-    path = Path(repository.removeprefix("file://"))
+    path = Path(unquote(repository.removeprefix("file://")))
     if not path.exists():
         print(_git("ls-remote", "--heads", repository, SESSION), end="")
         return
