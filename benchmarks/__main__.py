@@ -5,12 +5,17 @@ from __future__ import annotations
 import importlib
 import sys
 
-BENCHMARKS = ("import_cost", "local_run")
+from benchmarks.report import RESULTS
+
+BENCHMARKS = {"import_cost": [], "local_run": ["--json", str(RESULTS / "local-run.json")]}
+"""Each benchmark's arguments."""
 
 
 def main(names: list[str]) -> None:
     """Run the benchmarks of these names, or all."""
+    RESULTS.mkdir(exist_ok=True)
     for name in names or BENCHMARKS:
+        sys.argv = [f"benchmarks/{name}.py", *BENCHMARKS[name]]
         importlib.import_module(f"benchmarks.{name}").main()
 
 
