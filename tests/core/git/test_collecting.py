@@ -11,8 +11,9 @@ import attrs
 import pytest
 
 from gitmachine.errors import GitError
-from gitmachine.git.model import GitOptions
+from gitmachine.git.model import GitIdentity, GitOptions
 from gitmachine.git.store import machine_ref
+from gitmachine.git.workspace import Workspace
 from support.machines import FilesMachine, StreamMachine
 from support.repos import git, make_remote
 
@@ -127,8 +128,10 @@ async def test_nested_repositories_are_collected_beside(bench, remote, machine, 
         ("nested", path, sha) for path, sha in tips.items()
     }
     await one.collect("in ner", "sub")
-    await one.collect()
-    assert set(await store.refs("refs/machine/nested/")) == set(refs)
+    assert await store.refs("refs/machine/nested/") == refs
+    await one.collect("sub")
+    assert {ref.split("/")[3] for ref in await store.refs("refs/machine/nested/")} == {nested["sub"]}
+    assert await store.has(tips["in ner"])
 
 
 @MACHINES
@@ -231,3 +234,36 @@ async def test_the_configuration_and_hooks_of_a_hostile_repository_do_not_run_on
     await one.transport.collect(one.machine, one.path, survey)
     await one.transport.publish(survey.head, "feat")
     assert not evil.exists()
+
+
+@MACHINES
+async def test_a_real_survey_is_collected_whole(bench, remote, machine, tmp_path):
+    one = await bench(remote, machine=machine)
+    await one.begin()
+    other = make_remote(tmp_path / "other.git", commits=3)
+    add = f"git -c protocol.file.allow=always submodule --quiet add {other}"
+    commit = "git commit -q --allow-empty -m"
+    await one.sh(f"git worktree add -q ../elsewhere && cd ../elsewhere && {commit} there && git clone -q {other} in")
+    await one.sh(f"{add} sub && {commit} sub && cd sub && {commit} 'in sub'")
+    await one.sh(f"{add} gone && {commit} gone && cd gone && {commit} 'in gone'")
+    await one.sh(f"git rm -q -f gone && {commit} without")
+    await one.sh("echo stashed > s && git add s && git stash -q && echo dirty > README.md && echo new > untracked")
+    workspace = Workspace(one.machine.execute, one.path, GitIdentity())
+    survey = await workspace.survey()
+    await one.transport.collect(one.machine, one.path, survey)
+    store = one.transport.store
+    everything = {*(await store.refs()).values()}
+    for refs in (survey.refs, *survey.nested_refs.values()):
+        assert {sha for ref, sha in refs.items() if not ref.startswith("refs/remotes/origin/")} <= everything
+    kept = await store.unpublished(one.transport.remote_state, "feat")
+    assert {entry.kind for entry in kept} == {"branch", "stash", "changes", "nested", "submodule"}
+    assert len({entry.path for entry in kept if entry.kind == "submodule"}) == 2
+    assert {entry.name for entry in kept if entry.kind == "branch"} == {"feat", "elsewhere"}
+    changes = next(entry for entry in kept if entry.kind == "changes")
+    assert git("-C", store.path, "show", f"{changes.sha}:untracked") == "new"
+    again = await workspace.survey()
+    assert again == survey
+    result = await one.transport.publish(survey.head, "feat")
+    assert result.remote_sha == survey.head
+    left = await store.unpublished(one.transport.remote_state, "feat")
+    assert "feat" not in {entry.name for entry in left}

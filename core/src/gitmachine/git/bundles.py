@@ -58,7 +58,8 @@ printf '%s\n' "$refs" | awk '$1 != "shallow" && NF == 2 { print "update " $2 " "
 
 # $1 path  $2 bytes in a part; stdin: "want <sha>" and "have <sha>" by line. Prints the directory and the parts' names.
 _BUNDLE = r"""
-cd -- "$1" 2>/dev/null && [ -e .git ] || exit 94
+cd -- "$1" 2>/dev/null || exit 94
+if [ ! -e .git ]; then [ -f HEAD ] && export GIT_DIR=. GIT_WORK_TREE=. || exit 94; fi
 gitdir=$(g rev-parse --absolute-git-dir) || exit 94
 out=$gitdir/gitmachine-out
 rm -rf -- "$out"
@@ -81,7 +82,9 @@ cd -- "$out" && split -b "$2" -a 4 bundle part. && rm -f bundle && ls part.*
 """
 
 _CLEAN = r"""
-cd -- "$1" 2>/dev/null && gitdir=$(g rev-parse --absolute-git-dir) && rm -rf -- "$gitdir/gitmachine-out"
+cd -- "$1" 2>/dev/null || exit 94
+[ -e .git ] || export GIT_DIR=. GIT_WORK_TREE=.
+gitdir=$(g rev-parse --absolute-git-dir) && rm -rf -- "$gitdir/gitmachine-out"
 """
 
 

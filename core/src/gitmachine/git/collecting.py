@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import posixpath
 from typing import TYPE_CHECKING
 
 from gitmachine.errors import GitError
 from gitmachine.git.carrier import FsckRefused
 from gitmachine.git.mirror import make_bare
-from gitmachine.git.store import INCOMING, MACHINE, NESTED, SessionRepository, machine_ref
+from gitmachine.git.model import KEEP_PREFIX
+from gitmachine.git.store import INCOMING, MACHINE, NESTED, SessionRepository, machine_ref, nested_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +24,8 @@ __all__ = ["MAX_REFS", "IncompleteError", "collect"]
 MAX_REFS = 100_000
 """More refs than this are not a repository's but an attack's."""
 MAX_REF_BYTES = 1024
+REMOTES_OWN = "refs/remotes/origin/"
+"""What the remote itself has; a submodule's are kept all the same, to tell its own commits from the others."""
 
 
 async def collect(store: SessionRepository, outward: Outward, machine: Machine, path: str, survey: Survey) -> None:
@@ -31,24 +35,29 @@ async def collect(store: SessionRepository, outward: Outward, machine: Machine, 
         GitError: something did not arrive. What git's check refused is kept, unchecked and never pushed, in a
             repository of its own that the message names.
     """
-    expected = dict(survey.refs)
+    expected = {ref: sha for ref, sha in survey.refs.items() if not ref.startswith(REMOTES_OWN)}
     if survey.head is not None and survey.head not in expected.values():
-        expected["refs/gitmachine/keep/head"] = survey.head
+        expected[f"{KEEP_PREFIX}head"] = survey.head
     wanted = {machine_ref(ref): sha for ref, sha in _checked(expected).items()}
     await _bring(store, outward, machine, path, wanted)
     await store.settle(wanted, below=MACHINE)
-    problems = []
+    keys, problems = set(), []
     for repository in survey.repositories:
-        refs = survey.nested_refs.get(repository.path, {})
-        if repository.kind == "main" or not refs:
+        if repository.kind == "main":
             continue
+        refs = survey.nested_refs.get(repository.path, {})
+        if repository.kind == "nested":
+            refs = {ref: sha for ref, sha in refs.items() if not ref.startswith(REMOTES_OWN)}
         key = await store.note_nested(repository.path, repository.kind)
-        inside = f"{path.rstrip('/')}/{repository.path}"
+        keys.add(key)
+        inside = posixpath.join(path, repository.path)
         try:
             await _collect_nested(store, outward, machine, inside, key, _checked(refs))
         except GitError as error:
             # One broken nested repository must not keep the others from being saved.
             problems.append(f"{repository.path!r}: {error}")
+    keys |= {nested_key(broken) for broken in survey.broken}
+    await store.forget_nested(keys)
     if problems:
         raise GitError("nested repositories could not be brought out of the machine: " + "; ".join(problems))
 

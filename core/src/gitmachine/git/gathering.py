@@ -176,7 +176,8 @@ visit() {
 
 # A submodule's repository whose work tree is gone: the current directory; $1: its path.
 visit_bare() {
-  export GIT_DIR=.
+  # Its configuration names a work tree that does not exist; git would not start.
+  export GIT_DIR=. GIT_WORK_TREE=.
   gitdir=.
   scratch
   : >"$tmp/keep"

@@ -167,44 +167,43 @@ async def _refusal(
     state: RemoteState,
 ) -> Exception:
     """Return the error for a push after which the remote does not have our commit."""
+    if answer is not None and answer.flag == "!" and "[remote rejected]" not in answer.summary:
+        return await _diverged(publisher, sha, branch, answer, state)
     shown = repr(publisher.setup.repository.display)
     stderr = answer.result.stderr if answer is not None else broken.stderr if broken is not None else ""
     exit_code = answer.result.exit_code if answer is not None else None
     said = f" (git said: {stderr[-500:]})" if stderr else f" ({broken})" if broken is not None else ""
-    theirs = state.branch(branch)
-    summary = answer.summary if answer is not None else ""
-    rejected = answer is not None and answer.flag == "!"
-    if rejected and "[remote rejected]" not in summary:
-        counted = await _compare(publisher, sha, theirs)
-        ahead, behind = counted if counted is not None else (None, None)
-        words = f"ahead {ahead}, behind {behind}" if counted is not None else summary
-        error = PushRejectedError(
-            f"the branch {branch!r} of {shown} has other commits ({words}): pull first, or choose "
-            "diverged = 'rebase' or 'sibling'",
-            ahead=ahead,
-            behind=behind,
-            exit_code=exit_code,
-            stderr=stderr,
-        )
-        return _DivergedError(error, theirs, state)
     kind = classify(f"{stderr} {broken or ''}")
-    if rejected:
-        return PushRejectedError(
-            f"{shown} refused the push to {branch!r}: {summary}{said}", exit_code=exit_code, stderr=stderr
-        )
-    if kind in (Failure.AUTHENTICATION, Failure.MISSING):
-        return PushAuthenticationError(
-            f"{shown} did not accept the credential for a push to {branch!r}: give a token that may write{said}",
-            exit_code=exit_code,
-            stderr=stderr,
-        )
-    if kind is Failure.UNREACHABLE or broken is not None:
-        return PushUnreachableError(
-            f"the push to {branch!r} of {shown} broke off, and the remote does not have {sha[:12]}{said}",
-            exit_code=exit_code,
-            stderr=stderr,
-        )
-    return PushError(f"the push to {branch!r} of {shown} failed{said}", exit_code=exit_code, stderr=stderr)
+    cls: type[PushError] = PushError
+    if answer is not None and answer.flag == "!":
+        cls, sentence = PushRejectedError, f"{shown} refused the push to {branch!r}: {answer.summary}"
+    elif kind in (Failure.AUTHENTICATION, Failure.MISSING):
+        cls = PushAuthenticationError
+        sentence = f"{shown} did not accept the credential for a push to {branch!r}: give a token that may write"
+    elif kind is Failure.UNREACHABLE or broken is not None:
+        cls = PushUnreachableError
+        sentence = f"the push to {branch!r} of {shown} broke off, and the remote does not have {sha[:12]}"
+    else:
+        sentence = f"the push to {branch!r} of {shown} failed"
+    return cls(sentence + said, exit_code=exit_code, stderr=stderr)
+
+
+async def _diverged(
+    publisher: Publisher, sha: str, branch: str, answer: PushAnswer, state: RemoteState
+) -> _DivergedError:
+    theirs = state.branch(branch)
+    counted = await _compare(publisher, sha, theirs)
+    ahead, behind = counted if counted is not None else (None, None)
+    words = f"ahead {ahead}, behind {behind}" if counted is not None else answer.summary
+    error = PushRejectedError(
+        f"the branch {branch!r} of {publisher.setup.repository.display!r} has other commits ({words}): pull first, or "
+        "choose diverged = 'rebase' or 'sibling'",
+        ahead=ahead,
+        behind=behind,
+        exit_code=answer.result.exit_code,
+        stderr=answer.result.stderr,
+    )
+    return _DivergedError(error, theirs, state)
 
 
 async def _compare(publisher: Publisher, sha: str, theirs: str | None) -> tuple[int, int] | None:

@@ -16,7 +16,7 @@ import attrs
 from gitmachine.errors import GitError, StateError
 from gitmachine.git.host import GitCall
 from gitmachine.git.mirror import read_refs
-from gitmachine.git.store import CHECKPOINTS, MACHINE
+from gitmachine.git.store import CHECKPOINTS, MACHINE, machine_ref
 from gitmachine.outcomes import Rescue
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class SavedRescue:
 async def rescue(
     store: SessionRepository, *, bundles: Path, branch: str, sha: str | None, reason: str, machine_kept: bool
 ) -> Rescue:
-    """Bundle everything that was collected; `sha` becomes the branch that a clone checks out.
+    """Bundle everything that was collected; a clone checks `sha` out, or else what the branch had last.
 
     Raises:
         GitError: the bundle could not be made, or a clone of it lacks the work. The store has it all the same.
@@ -46,6 +46,9 @@ async def rescue(
     now = datetime.now(UTC)
     name = f"{store.path.stem}-{now:%Y%m%dT%H%M%S}-{os.urandom(3).hex()}"
     bundle: Path | None = bundles / f"{name}.bundle"
+    if sha is None:
+        # Of a machine that is gone, what came last is known all the same.
+        sha = (await store.refs(MACHINE)).get(machine_ref(f"refs/heads/{branch}"))
     if sha is not None:
         await store.set_ref(f"refs/heads/{branch}", sha)
         args = ("symbolic-ref", "HEAD", f"refs/heads/{branch}")

@@ -42,6 +42,11 @@ def machine_ref(ref: str, nested: str | None = None) -> str:
     return f"{MACHINE}own-{rest}" if rest.startswith(("nested/", "own-")) else f"{MACHINE}{rest}"
 
 
+def nested_key(path: str) -> str:
+    """Return the name that a nested repository has in ``refs/machine/nested/<key>/``."""
+    return hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
 class SessionRepository:
     """One session's repository on the host."""
 
@@ -186,11 +191,22 @@ class SessionRepository:
 
     async def note_nested(self, path: str, kind: str, mirror: Path | None = None) -> str:
         """Remember a nested repository; returns its key in ``refs/machine/nested/<key>/``."""
-        key = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+        key = nested_key(path)
         await asyncio.to_thread(
             self._note, key, {"path": path, "kind": kind, "mirror": str(mirror) if mirror else None}
         )
         return key
+
+    async def forget_nested(self, keep: set[str]) -> None:
+        """Drop the refs of nested repositories that the machine has no more; the objects stay."""
+        gone = {key for key in self.nested() if key not in keep}
+        refs = [ref for ref in await self.refs(NESTED) if ref.removeprefix(NESTED).partition("/")[0] in gone]
+        if refs:
+            await update_refs(self.host, self.path, "".join(f"delete {ref}\0\0" for ref in refs))
+        for key in gone:
+            aside = self.nested_store(key)
+            if aside.exists():
+                await asyncio.to_thread(aside.rename, aside.with_suffix(f".gone-{os.urandom(4).hex()}"))
 
     def nested(self) -> dict[str, dict[str, str | None]]:
         """Return what is known of nested repositories, by key: ``path``, ``kind``, ``mirror``."""

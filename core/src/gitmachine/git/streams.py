@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from gitmachine.errors import GitError
 from gitmachine.git.carrier import FSCK_CONFIG, Inward, Outward, check_fsck
 from gitmachine.git.carrying import ENTER, FINISH, carry_error, run_script, script_request
-from gitmachine.git.host import GitCall, HostGit
-from gitmachine.git.wire import WIRE_CONFIG, fetch_from, serve
+from gitmachine.git.host import GitCall, GitResult, HostGit
+from gitmachine.git.wire import WIRE_CONFIG, WireEnd, fetch_from, serve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +31,8 @@ exec </dev/null >/dev/null
 """
 
 _SERVE = r"""
-cd -- "$1" 2>/dev/null && [ -e .git ] || exit 94
+cd -- "$1" 2>/dev/null || exit 94
+if [ ! -e .git ]; then [ -f HEAD ] && export GIT_DIR=. GIT_WORK_TREE=. || exit 94; fi
 exec git -c safe.directory='*' -c uploadpack.allowAnySHA1InWant=true -c uploadpack.hideRefs= -c protocol.version=0 \
   upload-pack .
 """
@@ -96,14 +97,16 @@ class StreamOutward(Outward):
 
         process = await machine.spawn(script_request(_SERVE, path, open_stdin=True))
         result, end = await fetch_from(self._host, call, process)
-        if result.exit_code == 0:
-            return
-        check_fsck(result.stderr)
+        if result.exit_code != 0:
+            check_fsck(result.stderr)
+            raise self._error(path, result, end)
+
+    def _error(self, path: str, result: GitResult, end: WireEnd) -> GitError:
         if end.exit_code in (90, 94):
             problem = carry_error(end.exit_code, "", path=path, doing="reading the repository")
-            raise GitError(str(problem), exit_code=end.exit_code)
+            return GitError(str(problem), exit_code=end.exit_code)
         said = "; ".join(part for part in (result.stderr[-500:], self._host.clean(end.stderr)[-500:]) if part)
-        raise GitError(
+        return GitError(
             f"the work in {path!r} could not be brought out of the machine: {said}",
             argv=("git", "fetch"),
             exit_code=result.exit_code,

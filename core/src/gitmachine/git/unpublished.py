@@ -22,9 +22,10 @@ MAX_TREES = 2_000
 _KINDS = (
     (f"{KEEP_PREFIX}stash/", KeptKind.STASH),
     (f"{KEEP_PREFIX}worktree/", KeptKind.WORKTREE),
-    (f"{KEEP_PREFIX}head", KeptKind.DETACHED),
     (f"{KEEP_PREFIX}changes", KeptKind.CHANGES),
+    (f"{KEEP_PREFIX}head", KeptKind.DETACHED),
     (SNAPSHOT_PREFIX, KeptKind.CHANGES),
+    ("refs/gitmachine/worktree-snapshot/", KeptKind.CHANGES),
     ("refs/stash", KeptKind.STASH),
     ("refs/heads/", KeptKind.BRANCH),
     ("refs/tags/", KeptKind.TAG),
@@ -46,8 +47,8 @@ async def unpublished(store: SessionRepository, remote: RemoteState | None, bran
         commits = await store.count(sha, theirs)
         if commits == 0 and not (kind is KeptKind.TAG and await _annotated(store, sha)):
             continue
-        if kind in (KeptKind.DETACHED, KeptKind.OTHER, KeptKind.WORKTREE) and sha in seen:
-            continue  # a HEAD, or a name of our own, for what a branch names already
+        if sha in seen and kind not in (KeptKind.BRANCH, KeptKind.TAG):
+            continue  # a HEAD, or a name of our own, for what is listed already
         if kind is KeptKind.CHANGES and await _saved_elsewhere(store, sha, branch):
             continue
         seen.add(sha)
@@ -102,14 +103,20 @@ async def _nested(store: SessionRepository) -> tuple[Kept, ...]:
         path, kind = record["path"] or "", KeptKind(record["kind"] or "nested")
         prefix = f"{NESTED}{key}/"
         aside = SessionRepository(store.nested_store(key), store.host)
-        holders = [store] if not (aside.path / "HEAD").exists() else [store, aside]
+        holders = [store, aside] if (aside.path / "HEAD").exists() else [store]
         mirror = record["mirror"]
         known = set((await read_refs(store.host, Path(mirror))).values()) if mirror is not None else set()
         seen: set[str] = set()
         for holder in holders:
-            for ref, sha in sorted((await holder.refs(prefix)).items()):
-                commits = 0 if sha in known else await holder.count(sha, known)
-                if sha in seen or commits == 0:
+            refs = await holder.refs(prefix)
+            # Only a submodule's are collected; without a mirror they are all that is known of its remote.
+            theirs = {ref: sha for ref, sha in refs.items() if ref.startswith(f"{prefix}remotes/origin/")}
+            known |= set(theirs.values()) if mirror is None else set()
+            for ref, sha in sorted(refs.items()):
+                if ref in theirs or sha in seen or sha in known:
+                    continue
+                commits = await holder.count(sha, known)
+                if commits == 0:
                     continue
                 seen.add(sha)
                 name = f"refs/{ref.removeprefix(prefix)}"
