@@ -78,10 +78,14 @@ async def test_secrets_of_the_configuration_are_in_no_file_and_on_no_command_lin
 
 async def test_pause_stops_everything_and_resume_continues_only_what_ran(machine, helpers):
     process = await machine.spawn(ExecRequest(shell=COUNT))
-    script = (
-        "while :; do echo >> other; sleep 0.01; done & echo $! > pid; while [ ! -s other ]; do :; done; kill -STOP $!"
-    )
-    await helpers.sh(machine, script, timeout=60)
+    loop = "echo $$ > pid; while :; do echo >> other; sleep 0.01; done"
+    await helpers.sh(machine, f"setsid sh -c '{loop}' >/dev/null 2>&1 & while [ ! -s other ]; do sleep 0.01; done")
+    await helpers.sh(machine, "kill -STOP $(cat pid)")
+
+    async def stopped():
+        return (await helpers.sh(machine, "sed 's/.*) //' /proc/$(cat pid)/stat")).stdout.startswith("T")
+
+    await helpers.eventually(stopped)
     await helpers.eventually(lambda: _exists(machine, "beats"))
     await machine.pause()
     assert machine.state is MachineState.PAUSED
@@ -98,8 +102,7 @@ async def test_pause_stops_everything_and_resume_continues_only_what_ran(machine
         return await beats(machine) > frozen
 
     await helpers.eventually(goes_on)
-    state = await helpers.sh(machine, "sed 's/.*) //' /proc/$(cat pid)/stat")
-    assert state.stdout.startswith("T")
+    assert await stopped()
     assert len(await machine.read_file("other")) == other
     await process.kill()
     assert await process.wait() == 137
@@ -126,7 +129,8 @@ from gitmachine_local import LocalConfig, LocalMachine
 async def main():
     machine = LocalMachine(LocalConfig(isolation=sys.argv[1]))
     await machine.start()
-    await machine.execute(ExecRequest(shell="(while :; do echo >> beats; sleep 0.01; done) >/dev/null 2>&1 &"))
+    loop = "(while :; do echo >> beats; sleep 0.01; done) >/dev/null 2>&1 &"
+    await machine.execute(ExecRequest(shell=loop + " while [ ! -s beats ]; do sleep 0.01; done"))
     await machine.write_file("kept", "of the first client")
     if len(sys.argv) > 2:
         await machine.pause()

@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import os
 import socket
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -55,7 +56,15 @@ class Channel:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             sock.setblocking(False)
-            sock.connect(str(path))
+            deadline = time.monotonic() + CALL_SECONDS
+            while True:
+                try:
+                    sock.connect(str(path))
+                    break
+                except BlockingIOError:  # its queue is full of others who want to connect
+                    if time.monotonic() > deadline:
+                        raise
+                    await asyncio.sleep(0.01)
         except OSError as error:
             sock.close()
             message = f"the machine {machine_id} is gone: nothing answers at its socket ({error.strerror})"

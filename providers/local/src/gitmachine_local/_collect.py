@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from gitmachine import CommandTimeoutError, ExecResult, MachineLostError
 from gitmachine.output import OutputBuffer
 from gitmachine_local._errors import PROVIDER
+from gitmachine_local._process import make_pipes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,8 +82,7 @@ class Sink:
 async def collect(channel: Channel, request: ExecRequest, arguments: Sequence[bytes]) -> ExecResult:
     """Run a command without input to its end; see `Machine.execute`."""
     began = time.monotonic()
-    out, out_w = os.pipe()
-    err, err_w = os.pipe()
+    out, out_w, err, err_w = make_pipes(2)
     sinks = [Sink(fd, request.max_output_bytes) for fd in (out, err)]
     watching: asyncio.TimerHandle | None = None
     try:

@@ -81,9 +81,12 @@ def machine_errors(machine_id: str | None, operation: str) -> Iterator[None]:
     """Raise any other refusal, and the host's own lack of something, as a `MachineError`."""
     try:
         yield
-    except RemoteFailure as failure:
+    except MachineError:
+        raise
+    except (RemoteFailure, OSError) as failure:
+        reason = failure.reason if isinstance(failure, RemoteFailure) else failure
         raise MachineError(
-            f"the machine could not {operation}: {failure.reason}",
+            f"the machine could not {operation}: {reason}",
             machine_id=machine_id,
             provider=PROVIDER,
             operation=operation,

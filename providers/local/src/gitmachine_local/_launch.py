@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from gitmachine import MachineStartError
-from gitmachine_local import _processes, _sandbox
+from gitmachine_local import _processes, _records, _sandbox
 from gitmachine_local._errors import PROVIDER
 
 if TYPE_CHECKING:
@@ -52,19 +52,29 @@ def listen(record: Record) -> socket.socket:
     try:
         sock.bind(str(record.socket))
         record.socket.chmod(0o600)
-        sock.listen(64)
+        sock.listen(1024)
     except BaseException:
         sock.close()
         raise
     return sock
 
 
-def launch(config: LocalConfig, record: Record) -> Record:
-    """Start the machine's first process and return the record with its identity. Blocks for some milliseconds.
+def make(config: LocalConfig, label: str | None = None) -> Record:
+    """Make a machine up to its first process, and return its record. Blocks for some milliseconds.
 
     Raises:
-        MachineStartError: no sandbox can be had here, and why.
+        MachineStartError: no sandbox can be had here, and why; nothing is left behind.
     """
+    _records.sweep()
+    record = _records.Record.create(isolation=config.isolation, network=config.network, label=label)
+    try:
+        return _launch(config, record)
+    except BaseException:
+        record.destroy()
+        raise
+
+
+def _launch(config: LocalConfig, record: Record) -> Record:
     with listen(record) as listener:
         if config.isolation == "none":
             return _launch_bare(record, listener)
@@ -87,7 +97,10 @@ def _launch_bare(record: Record, listener: socket.socket) -> Record:
     executable = getattr(sys, "_base_executable", None) or sys.executable
     argv = [executable, *_boot(listener, str(PACKAGE.parent.parent))]
     pid = _orphan(argv, [listener.fileno()], record.log)
-    return attrs.evolve(record, first=_identity(pid, record))
+    identity = _processes.identify(pid)
+    if identity is None:
+        raise refusal(record)
+    return attrs.evolve(record, first=identity)
 
 
 def _launch_sandboxed(program: Path, config: LocalConfig, record: Record, listener: socket.socket) -> Record:
@@ -107,7 +120,10 @@ def _launch_sandboxed(program: Path, config: LocalConfig, record: Record, listen
         if first is None:
             _processes.end(_processes.identify(monitor))
             raise refusal(record)
-        return attrs.evolve(record, first=_identity(first, record), monitor=_processes.identify(monitor))
+        identity = _processes.identify(first)
+        if identity is None:
+            raise refusal(record)
+        return attrs.evolve(record, first=identity, monitor=_processes.identify(monitor))
 
 
 def _boot(listener: socket.socket, package: str) -> list[str]:
@@ -145,15 +161,6 @@ def _first_process(info: int, monitor: int) -> int | None:
         elif _processes.identify(monitor) is None:
             return None
     return None
-
-
-def _identity(pid: int, record: Record) -> _processes.Identity:
-    identity = _processes.identify(pid)
-    if identity is None:
-        raise MachineStartError(
-            f"the machine's first process ended at once: {said(record)}", provider=PROVIDER, operation="start"
-        )
-    return identity
 
 
 def said(record: Record) -> str:

@@ -20,7 +20,21 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 1 << 16
 LARGE_PIPE_BYTES = 1 << 20
 KILL_SECONDS = 5.0
+UNREAD_SECONDS = 60.0
 F_SETPIPE_SZ = 1031
+
+
+def make_pipes(count: int) -> list[int]:
+    """Return the ends of some pipes, read and write in turn; all or none. Raises OSError."""
+    ends: list[int] = []
+    try:
+        for _ in range(count):
+            ends += os.pipe()
+    except OSError:
+        for fd in ends:
+            os.close(fd)
+        raise
+    return ends
 
 
 class PipeReader:
@@ -229,6 +243,8 @@ class LocalProcess(Process):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(KILL_SECONDS):
                     await self._over.wait()
+        # Who kills need not read; who does has had the time.
+        self._channel.loop.call_later(UNREAD_SECONDS, self.discard)
 
     def discard(self) -> None:
         """Close every pipe, of a command that did not come to be."""

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import socket
 import tempfile
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from gitmachine_local._errors import PROVIDER
 
 MACHINE_ID = re.compile(r"[0-9a-f]{12}")
 REMOVING = ".removing-"
+END_SECONDS = 10.0
 
 
 def state_directory() -> Path:
@@ -98,7 +100,7 @@ class Record:
         path = state_directory() / machine_id / "machine.json"
         try:
             data = json.loads(path.read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
         names = ("owner", "first", "monitor", "ending")
         pairs = {name: tuple(data[name]) if data.get(name) else None for name in names}
@@ -111,6 +113,8 @@ class Record:
         """
         with contextlib.suppress(OSError):  # gone already; or a full disk, which must not keep a machine from its end
             attrs.evolve(self, ending=_this_process()).save()
+        if self.first is None:
+            self._end_unknown()
         _processes.end(self.first)
         with contextlib.suppress(TimeoutError):
             _processes.wait_end(self.monitor, timeout_seconds=5.0)
@@ -118,6 +122,16 @@ class Record:
         if self.isolation == "none":
             _processes.end_marked(self.prefix)
         self.remove()
+
+    def _end_unknown(self) -> None:
+        """End a first process that was started and never written down: it listens, or soon will."""
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.settimeout(END_SECONDS)
+            sock.connect(str(self.socket))
+            request = b"1\0shutdown"
+            sock.sendall(len(request).to_bytes(4, "big") + request)
+            while sock.recv(4096):
+                pass
 
     def remove(self) -> None:
         """Remove everything that the machine has on the host; its processes must have ended."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 from gitmachine import InvalidStateError, MachineError, MachineLostError, MachineStartError
 from gitmachine.errors import file_error
 from gitmachine.machine import DEFAULT_MAX_READ_BYTES, Capability, Machine, MachineState
-from gitmachine_local import _hints, _launch, _records, _sandbox
+from gitmachine_local import _hints, _launch, _processes, _records, _sandbox
 from gitmachine_local._client import Channel
 from gitmachine_local._collect import collect
 from gitmachine_local._errors import PROVIDER, file_errors, machine_errors, spawn_errors
@@ -56,7 +56,42 @@ class LocalMachine(Machine):
         """
         record = await asyncio.to_thread(_records.Record.load, machine_id)
         if record is not None and record.ending is not None:
-            making = asyncio.ensure_future(asyncio.to_thread(_launch.make, self.config))
+            await asyncio.to_thread(_records.sweep)  # who began to remove it may have died at that
+            record = None
+        if record is None or not await asyncio.to_thread(_processes.is_alive, record.first):
+            raise MachineLostError(
+                f"there is no running local machine {machine_id!r}",
+                machine_id=machine_id,
+                provider=PROVIDER,
+                operation="connect",
+            )
+        machine = cls(config)
+        machine._adopt(record)
+        channel = await machine._connected()
+        paused = await channel.call("hello")
+        machine._state = MachineState.PAUSED if paused else MachineState.RUNNING
+        return machine
+
+    @property
+    def id(self) -> str | None:
+        """Twelve hexadecimal digits, from start to stop."""
+        return self._record.id if self._record is not None else None
+
+    @property
+    def state(self) -> MachineState:
+        """The state as this object knows it."""
+        return self._state
+
+    def _adopt(self, record: Record) -> None:
+        self._record = record
+        self.label = record.label
+        self.workdir = str(record.home) if record.isolation == "none" else _sandbox.HOME
+
+    # Life
+
+    async def start(self) -> None:
+        """Start the supervisor, in its sandbox, and wait until it answers."""
+        making = asyncio.ensure_future(asyncio.to_thread(_launch.make, self.config, self.label))
         try:
             try:
                 self._adopt(await asyncio.shield(making))
