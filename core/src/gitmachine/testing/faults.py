@@ -221,12 +221,13 @@ class FaultyMachine(Machine):
         return await run_process(await self._spawn(live), live)
 
     async def _execute_whole(self, request: ExecRequest) -> ExecResult:
-        """Run a command of a machine without live processes; a cut takes its answer away."""
-        result = await self.inner.execute(request)
-        if self._cuts:
-            self._cuts.pop(0)
-            raise self._cut()
-        return result
+        """Run a command of a machine without live processes; a cut takes all of its answer away."""
+        if not self._cuts:
+            return await self.inner.execute(request)
+        self._cuts.pop(0)
+        silent = attrs.evolve(request, on_stdout=None, on_stderr=None, on_stdout_bytes=None, on_stderr_bytes=None)
+        await self.inner.execute(silent)
+        raise self._cut()
 
     async def spawn(self, request: ExecRequest) -> Process:
         """Start a command."""

@@ -45,8 +45,9 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Put what is known about a behaviour into the test's report, which travels between processes."""
+    error = call.excinfo.value if call.excinfo is not None else None  # pytest replaces those of unittest
     report = yield
-    found = _entry(item, call, report)
+    found = _entry(item, error, report)
     if found is not None:
         report.user_properties.append((_PROPERTY, found))
     return report
@@ -79,7 +80,7 @@ class ConformanceCollector:
             terminalreporter.write_line(f"report: {target}")
 
 
-def _entry(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> dict[str, Any] | None:
+def _entry(item: pytest.Item, error: BaseException | None, report: pytest.TestReport) -> dict[str, Any] | None:
     """Return what to report about an item, or None when it is no behaviour, or not at its end."""
     kit = getattr(item, "cls", None)
     behaviour = getattr(getattr(item, "function", None), "behaviour", None)
@@ -87,7 +88,6 @@ def _entry(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestRe
         return None
     if report.when != "call" and report.passed:
         return None
-    error = call.excinfo.value if call.excinfo is not None else None
     outcome: str = report.outcome
     reason = ""
     if isinstance(error, NotApplicable):

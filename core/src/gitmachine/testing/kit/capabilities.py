@@ -143,7 +143,8 @@ class CapabilityBehaviours(KitBase):
     @behaviour("process-unread", "a live process that nobody reads hinders nothing else", needs=(Capability.SPAWN,))
     async def test_process_unread(self, stage: Stage) -> None:
         """One connection for everything, and one reader that waits: then a single full buffer stops the machine."""
-        noise = await stage.raw.spawn(script_request(f"while :; do {'echo noise; ' * 20} done"))
+        noise = await stage.raw.spawn(script_request("while :; do echo noise; done"))
+        await asyncio.sleep(self.quiet_seconds)  # all its buffers are full by then
         try:
             result = await stage.sh("echo fine")
             check(result.stdout == "fine\n", "a command was hindered by an unread process")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CommandBehaviours"]
 
-_CODES = (0, 1, 2, 3, 7, 77, 100, 124, 125, 126, 127, 128, 129, 137, 143, 200, 254, 255)
+_CODES = (0, 1, 2, 3, 7, 77, 100, 125, 126, 127, 128, 129, 200, 254, 255)
 _HOSTILE = (
     "",
     " ",
@@ -47,11 +47,10 @@ class CommandBehaviours(KitBase):
 
     @behaviour("exit-codes", "every exit code is reported as it is")
     async def test_exit_codes(self, stage: Stage) -> None:
-        """124, 137 and 143 are codes like others: tools that wrap commands in `timeout` take them for their own."""
+        """Codes get lost in pipelines, are read as signed bytes, or are taken for those of the wrapper around."""
         for code in _CODES:
             result = await stage.sh(f"exit {code}")
             check(result.exit_code == code, f"a command that exited with {code} was reported with {result.exit_code}")
-            check(not result.timed_out, f"a command that exited with {code} was reported as timed out")
 
     @behaviour("exit-code-streamed", "a failing command fails with callbacks, too")
     async def test_exit_code_streamed(self, stage: Stage) -> None:
@@ -157,10 +156,10 @@ class CommandBehaviours(KitBase):
     @behaviour("input-stream", "input may be a stream that waits for the command's answers")
     async def test_input_stream(self, stage: Stage) -> None:
         """Where input is collected first, a dialogue with a command is a deadlock."""
-        answered = asyncio.Event()
+        answered, first = asyncio.Event(), "first" * 40
 
         async def lines() -> AsyncIterator[bytes]:
-            yield b"first\n"
+            yield b"%b\n" % first.encode()
             await answered.wait()
             yield b"second\n"
 
@@ -172,7 +171,7 @@ class CommandBehaviours(KitBase):
         if not _streams(stage):
             answered.set()
         result = await stage.sh(script, stdin=lines(), on_stdout=heard)
-        check(result.stdout == "first\nsecond\n", f"a dialogue gave {result.stdout!r}")
+        check(result.stdout == f"{first}\nsecond\n", f"a dialogue gave {result.stdout!r}")
 
     @behaviour("input-empty", "without input a command finds the end at once")
     async def test_input_empty(self, stage: Stage) -> None:
@@ -191,13 +190,14 @@ class CommandBehaviours(KitBase):
         result = await stage.sh("exec true", stdin=data)
         check(result.exit_code == 0, f"`true` with unread input exited with {result.exit_code}")
 
-    @behaviour("parallel", "two commands at once really run at once")
+    @behaviour("parallel", "commands at once really run at once")
     async def test_parallel(self, stage: Stage) -> None:
         """A server inside the sandbox that runs one command at a time makes the second one wait for the first."""
-        first = stage.sh(f"echo x > a; {await_file('b')}; echo met")
-        second = stage.sh(f"echo x > b; {await_file('a')}; echo met")
-        results = await asyncio.gather(first, second)
-        check([r.stdout for r in results] == ["met\n", "met\n"], "two commands that wait for each other did not meet")
+        count = 5
+        others = "; ".join(await_file(f"here-{number}") for number in range(count))
+        meetings = (stage.sh(f"echo x > here-{number}; {others}; echo met") for number in range(count))
+        results = await asyncio.gather(*meetings)
+        check([r.stdout for r in results] == ["met\n"] * count, "commands that wait for each other did not meet")
 
     @behaviour("many", "twenty commands at once each get their own output and code")
     async def test_many(self, stage: Stage) -> None:

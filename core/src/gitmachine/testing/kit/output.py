@@ -176,7 +176,8 @@ class OutputBehaviours(KitBase):
         def fails(_text: str) -> None:
             raise KeyError("on purpose")
 
-        script = "echo x; while :; do echo x >> beat; sleep 0.05 || sleep 1; done"
+        script = "echo a line of more than sixty-four characters, so that small buffers cannot hold it back; "
+        script += "while :; do echo x >> beat; sleep 0.05 || sleep 1; done"
         try:
             await stage.sh(script, on_stdout=fails)
         except KeyError:

@@ -75,7 +75,13 @@ class Stage:
         """Guard a machine and stop it at the end of the behaviour."""
         seconds = self.patience
         deadlines = Deadlines(
-            start=max(seconds, 300), pause=seconds, resume=seconds, stop=max(seconds, 60), files=seconds, spawn=seconds
+            start=max(seconds, 300),
+            execute_margin=min(seconds, 30),
+            pause=seconds,
+            resume=seconds,
+            stop=max(seconds, 60),
+            files=seconds,
+            spawn=seconds,
         )
         managed = ManagedMachine(raw, deadlines=deadlines)
         self._made.append((raw, managed))
