@@ -113,7 +113,11 @@ def change(connection: sqlite3.Connection, key: str, fields: Mapping[str, Any]) 
     row = connection.execute(f"{_SELECT} WHERE key = ?", (key,)).fetchone()
     if row is None:
         raise StateError(f"the journal has no machine with the key {key!r}")
-    record = attrs.evolve(_record(row), updated=datetime.now(UTC), **fields)
+    known = _record(row)
+    if known.ended:
+        # How it ended stays as it is: somebody who did not know yet may come after whoever ended it.
+        fields = {name: value for name, value in fields.items() if name != "state"}
+    record = attrs.evolve(known, updated=datetime.now(UTC), **fields)
     names = (*fields, "updated")
     values = dict(zip(_COLUMNS, _values(record), strict=True))
     settings = ", ".join(f"{name} = ?" for name in names)

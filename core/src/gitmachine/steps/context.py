@@ -17,10 +17,10 @@ from gitmachine.machines.managed import ManagedMachine
 from gitmachine.plugins.dispatch import Dispatcher
 from gitmachine.state.journal import Journal
 from gitmachine.state.locks import MachineLock
-from gitmachine.state.memory import SessionMemory, forget, recall, remember
 from gitmachine.state.places import Places, make_private
 from gitmachine.state.records import new_key
 from gitmachine.steps.operations import Operation, Operations
+from gitmachine.steps.recording import Recording
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -56,7 +56,7 @@ class Phase(StrEnum):
     ENDED = "ended"
 
 
-class Context:
+class Context(Recording):
     """The parts and the progress of one session."""
 
     def __init__(
@@ -130,31 +130,6 @@ class Context:
             self.machine,
         )
 
-    async def remember(self) -> None:
-        """Keep what another process needs to go on with this session."""
-        setup = self.setup
-        memory = SessionMemory(
-            repository=setup.repository.url,
-            identity=setup.identity,
-            auto_commit=setup.auto_commit,
-            timeout=setup.timeout,
-            git=setup.git,
-            env=self.env,
-            start_sha=self.start_sha,
-            created=self.created,
-        )
-        await remember(self.places, self.key, memory)
-
-    async def recall(self) -> None:
-        """Take up what the process that started this session kept of it."""
-        memory = await recall(self.places, self.key)
-        self.start_sha, self.created = memory.start_sha, memory.created
-
-    async def end_record(self, state: str) -> None:
-        """Have the journal and the host forget the machine."""
-        await self.journal.end_machine(self.key, state)
-        await forget(self.places, self.key)
-
     async def close_state(self) -> None:
         """Let go of the journal and the transport; both can be opened again."""
         transport, self._transport = self._transport, None
@@ -172,7 +147,7 @@ class Context:
         return part
 
     @property
-    def journal(self) -> Journal:
+    def journal(self) -> Journal:  # type: ignore[override]  # opened late, so not a plain attribute
         """The journal of this host."""
         journal: Journal = self._part(self._journal, "this")
         return journal
@@ -302,18 +277,37 @@ class Context:
             if self._lock is None or self._lock_depth:
                 yield operation
                 return
-            async with self._lock.exclusive(LOCK_SECONDS, what=name):
-                self._lock_depth += 1
+            async with self.locked(name):
+                intent = await self.intend(name) if self._journal is not None else None
                 try:
                     yield operation
                 finally:
-                    self._lock_depth -= 1
+                    if intent is not None and self._journal is not None:
+                        await self.journal.done(intent)
+
+    @contextlib.asynccontextmanager
+    async def locked(self, name: str) -> AsyncIterator[None]:
+        """Hold the machine's lock among processes."""
+        assert self._lock is not None
+        async with self._lock.exclusive(LOCK_SECONDS, what=name):
+            self._lock_depth += 1
+            try:
+                yield
+            finally:
+                self._lock_depth -= 1
 
     async def pass_lock(self, what: str) -> None:
         """Wait while another process changes the machine; this process's own operations do not count."""
-        if self._lock is not None and not self._lock_depth:
-            async with self._lock.shared(LOCK_SECONDS, what=what):
-                return
+        async with self.sharing(what):
+            return
+
+    @contextlib.asynccontextmanager
+    async def sharing(self, what: str) -> AsyncIterator[None]:
+        """Keep other processes from changing the machine meanwhile; for what is short."""
+        async with contextlib.AsyncExitStack() as held:
+            if self._lock is not None and not self._lock_depth:
+                await held.enter_async_context(self._lock.shared(LOCK_SECONDS, what=what))
+            yield
 
     @contextlib.asynccontextmanager
     async def awake(self, operation: str) -> AsyncIterator[None]:
@@ -335,6 +329,7 @@ class Context:
         if self.machine.state is not MachineState.PAUSED:
             yield
             return
+        intent = await self.intend("wake") if self._journal is not None and self._transport is not None else None
         await self.machine.resume()
         try:
             yield
@@ -342,6 +337,8 @@ class Context:
             if self.machine.lost is None:
                 await self._note_state()
                 await self.machine.pause()
+                if intent is not None:
+                    await self.journal.done(intent)
 
     async def _note_state(self) -> None:
         """Record what is to be there again when the machine is resumed."""

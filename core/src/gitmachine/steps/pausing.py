@@ -40,10 +40,8 @@ async def pause(ctx: Context) -> None:
                 await auto_commit(ctx, operation, reason="pause")
             after = await ctx.workspace.survey()
         await keep_on_host(ctx, after)
-        intent = await ctx.journal.intend(ctx.key, "pause")
         await ctx.machine.pause()
         await ctx.journal.update_machine(ctx.key, state="paused", head=session_sha(ctx, after), tree=after.tree)
-        await ctx.journal.done(intent)
         operation.emit(ctx.event(MachinePaused))
 
 
@@ -53,11 +51,9 @@ async def resume(ctx: Context) -> None:
         if ctx.state is not MachineState.PAUSED:
             return
         recorded = await ctx.journal.machine(ctx.key)
-        intent = await ctx.journal.intend(ctx.key, "resume")
         await ctx.machine.resume()
         verified = await _verify(ctx, recorded)
         await ctx.journal.update_machine(ctx.key, state="running")
-        await ctx.journal.done(intent)
         await call(ctx.setup.on_resume, ctx.gm)
         operation.emit(ctx.event(MachineResumed, verified=verified))
 
@@ -87,13 +83,16 @@ async def _verify(ctx: Context, recorded: MachineRecord) -> bool | None:
 
 
 async def close(ctx: Context) -> None:
-    """Let go of the machine; the journal still knows it."""
+    """Let go of the machine: from now on it is left on purpose, and nobody's."""
     async with ctx.operations.hold("close", lifecycle=True):
         if ctx.phase is not Phase.READY:
             return
         ctx.phase = Phase.ENDED
-        await ctx.machine.close()
-        await ctx.close_state()
+        try:
+            await ctx.machine.close()
+            await ctx.disown()
+        finally:
+            await ctx.close_state()
 
 
 async def _leads_to(ctx: Context, sha: str) -> bool:

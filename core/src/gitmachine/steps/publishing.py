@@ -9,6 +9,7 @@ from gitmachine.errors import CommitError, GitError, PushError
 from gitmachine.events import GitCommitted, GitPushed, GitRescued
 from gitmachine.outcomes import Kept, KeptKind, PushResult, Rescue
 from gitmachine.state.places import make_private
+from gitmachine.steps.unlocking import unlock
 
 if TYPE_CHECKING:
     from gitmachine.git.model import Survey
@@ -69,8 +70,12 @@ async def auto_commit(ctx: Context, operation: Operation, *, reason: str) -> Non
     try:
         await commit(ctx, operation, None, reason=reason, auto=True)
     except CommitError as error:
-        if error.in_progress is None:
+        if error.in_progress is not None:
+            return
+        if not await unlock(ctx.machine, ctx.path):
             raise
+        # A git process that was killed had left its lock.
+        await commit(ctx, operation, None, reason=reason, auto=True)
 
 
 async def keep_on_host(ctx: Context, survey: Survey) -> None:
@@ -99,7 +104,7 @@ async def publish(ctx: Context, operation: Operation, survey: Survey) -> PushRes
     sha = session_sha(ctx, survey)
     if sha is None:
         return None
-    intent = await ctx.journal.intend(ctx.key, "push", {"branch": ctx.branch, "sha": sha})
+    intent = await ctx.intend("push", branch=ctx.branch, sha=sha)
     try:
         result = await ctx.transport.publish(
             sha, ctx.branch, policy=ctx.setup.git.diverged, machine=ctx.machine, path=ctx.path

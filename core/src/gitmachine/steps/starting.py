@@ -14,10 +14,12 @@ from gitmachine.state.records import MachineRecord
 from gitmachine.steps.callbacks import call
 from gitmachine.steps.context import Phase
 from gitmachine.steps.publishing import CHANGES_REF, keep_on_host, rescue, session_sha
+from gitmachine.steps.runs import may_have_runs
 
 if TYPE_CHECKING:
     from gitmachine.git.model import RemoteState
     from gitmachine.steps.context import Context
+    from gitmachine.steps.operations import Operation
 
 __all__ = ["connect", "start"]
 
@@ -34,31 +36,40 @@ async def start(ctx: Context) -> None:
         try:
             await ctx.open_journal()
             ctx.open_transport()
-            await ctx.journal.begin_machine(_record(ctx, "starting"))
-            await ctx.remember()
+            async with ctx.locked("start"):
+                await ctx.journal.begin_machine(_record(ctx, "starting"))
+                await _start(ctx, operation)
         except BaseException:
             ctx.phase = Phase.ENDED
             await asyncio.shield(ctx.close_state())
             raise
-        checked_out = False
-        try:
-            remote = await ctx.transport.open()
-            _refuse_clash(ctx, remote)
-            await ctx.machine.start()
-            await ctx.journal.update_machine(ctx.key, machine_id=ctx.machine.id, repo_path=ctx.path)
-            await _clone(ctx)
-            checked_out = True
-            await ctx.remember()
-            await ctx.journal.update_machine(ctx.key, state="running", head=ctx.start_sha)
-            operation.emit(ctx.event(GitCloned, branch=ctx.branch, sha=ctx.start_sha, created=ctx.created))
-            operation.emit(ctx.event(MachineStarted, repo_path=ctx.path))
-            await operation.flush()
-            await call(ctx.setup.on_start, ctx.gm)
-        except BaseException as error:
-            operation.pending.clear()
-            await asyncio.shield(_abandon(ctx, error, has_work=checked_out))
-            raise
         ctx.phase = Phase.READY
+
+
+async def _start(ctx: Context, operation: Operation) -> None:
+    """Do what the journal's row announces; when it fails, undo it."""
+    checked_out = False
+    try:
+        intent = await ctx.intend("start")
+        await ctx.remember()
+        remote = await ctx.transport.open()
+        _refuse_clash(ctx, remote)
+        ctx.inner.label = ctx.key
+        await ctx.machine.start()
+        await ctx.journal.update_machine(ctx.key, machine_id=ctx.machine.id, repo_path=ctx.path)
+        await _clone(ctx)
+        checked_out = True
+        await ctx.remember()
+        await ctx.journal.update_machine(ctx.key, state="running", head=ctx.start_sha)
+        operation.emit(ctx.event(GitCloned, branch=ctx.branch, sha=ctx.start_sha, created=ctx.created))
+        operation.emit(ctx.event(MachineStarted, repo_path=ctx.path))
+        await operation.flush()
+        await call(ctx.setup.on_start, ctx.gm)
+        await ctx.journal.done(intent)
+    except BaseException as error:
+        operation.pending.clear()
+        await asyncio.shield(_abandon(ctx, error, has_work=checked_out))
+        raise
 
 
 async def _clone(ctx: Context) -> None:
@@ -183,11 +194,11 @@ async def _verify_repository(ctx: Context) -> None:
 
 
 async def _take_over(ctx: Context, *, known: bool) -> None:
-    pid, started = this_process()
     state = str(ctx.machine.state)
     if known:
-        await ctx.journal.update_machine(ctx.key, owner_pid=pid, owner_start=started, state=state)
+        await ctx.own(state=state)
     else:
         await ctx.journal.begin_machine(_record(ctx, state))
         await ctx.journal.update_machine(ctx.key, repo_path=ctx.path)
+        await may_have_runs(ctx)
         await ctx.remember()

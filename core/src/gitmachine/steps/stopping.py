@@ -6,6 +6,7 @@ processes write meanwhile is found by comparing once more, after everything that
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ from gitmachine.steps.publishing import (
     session_sha,
     unfinished,
 )
+from gitmachine.steps.runs import end_runs
 
 if TYPE_CHECKING:
     from gitmachine.steps.context import Context
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["stop"]
 
 GRACE_SECONDS = 10.0
-"""How long running commands may take to end by themselves."""
+"""How long running commands, and detached runs that were asked to, may take to end by themselves."""
 
 MAX_ROUNDS = 5
 """How often the work is published again because it changed, on a machine whose processes cannot be ended."""
@@ -74,6 +76,8 @@ async def stop(ctx: Context, *, force: bool) -> Receipt | None:
             ctx.phase = Phase.READY
             if was_paused and ctx.machine.lost is None and ctx.machine.state is MachineState.RUNNING:
                 await ctx.machine.pause()
+            with contextlib.suppress(StateError):  # what was wrong with the stop matters more
+                await ctx.journal.update_machine(ctx.key, state=str(ctx.machine.state))
             raise
         ctx.phase = Phase.ENDED
         await ctx.close_state()
@@ -89,6 +93,7 @@ async def _stop(ctx: Context, operation: Operation, *, force: bool) -> Exception
     if ctx.machine.state is MachineState.PAUSED:
         await ctx.machine.resume()
     await ctx.machine.end_commands(GRACE_SECONDS)
+    await end_runs(ctx, GRACE_SECONDS)
     secured = await _secure(ctx, operation, force=force)
     await ctx.journal.update_machine(ctx.key, state="stopping")
     operation.emit(ctx.event(MachineStopping))
@@ -181,6 +186,7 @@ async def _secure_by_hand(ctx: Context, operation: Operation, survey: Survey, *,
 async def _secure_again(ctx: Context, operation: Operation, secured: _Secured, *, force: bool) -> _Secured:
     """End what still runs and publish what changed since."""
     can_end = Capability.QUIESCE in ctx.machine.capabilities
+    await end_runs(ctx, 0.0)
     if can_end:
         await ctx.machine.terminate_processes()
     if secured.unreadable:
@@ -212,7 +218,7 @@ async def _destroy(ctx: Context, operation: Operation, secured: _Secured) -> Non
         rescue=None if secured.rescue is None else attrs.evolve(secured.rescue, machine_kept=False),
         machine_id=ctx.machine.id,
     )
-    await ctx.journal.intend(ctx.key, "destroy", {"receipt": receipt.as_dict()})
+    await ctx.intend("destroy", receipt=receipt.as_dict())
     await ctx.machine.stop()
     await ctx.end_record("stopped")
     ctx.receipt = receipt
