@@ -87,6 +87,8 @@ if TYPE_CHECKING:
         PushStatus,
         Receipt,
         Rescue,
+        RunInfo,
+        RunState,
         Withheld,
     )
     from gitmachine.plugins.dispatch import (
@@ -102,8 +104,14 @@ if TYPE_CHECKING:
     from gitmachine.session import (
         AsyncGitMachine,
     )
+    from gitmachine.session.run import (
+        AsyncRun,
+    )
     from gitmachine.sync import (
         GitMachine,
+    )
+    from gitmachine.sync.run import (
+        Run,
     )
 
 __version__ = "0.1.0"
@@ -181,6 +189,8 @@ _EXPORTS = {
         "PushStatus",
         "Receipt",
         "Rescue",
+        "RunInfo",
+        "RunState",
         "Withheld",
     ),
     "plugins.dispatch": ("HookFailure",),
@@ -190,12 +200,15 @@ _EXPORTS = {
         "ProviderSpec",
     ),
     "session": ("AsyncGitMachine",),
+    "session.run": ("AsyncRun",),
     "sync": ("GitMachine",),
+    "sync.run": ("Run",),
 }
 _HOMES = {name: module for module, names in _EXPORTS.items() for name in names}
 
 __all__ = [
     "AsyncGitMachine",
+    "AsyncRun",
     "AuthenticationError",
     "Capability",
     "Change",
@@ -253,6 +266,9 @@ __all__ = [
     "QuotaError",
     "Receipt",
     "Rescue",
+    "Run",
+    "RunInfo",
+    "RunState",
     "Settings",
     "StateError",
     "StopRefused",

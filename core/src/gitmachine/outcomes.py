@@ -10,7 +10,19 @@ import attrs
 
 from gitmachine.execution import ExecResult  # noqa: TC001  # attrs and cattrs resolve annotations at run time
 
-__all__ = ["Checkpoint", "Kept", "KeptKind", "LogEntry", "PushResult", "PushStatus", "Receipt", "Rescue", "Withheld"]
+__all__ = [
+    "Checkpoint",
+    "Kept",
+    "KeptKind",
+    "LogEntry",
+    "PushResult",
+    "PushStatus",
+    "Receipt",
+    "Rescue",
+    "RunInfo",
+    "RunState",
+    "Withheld",
+]
 
 
 class KeptKind(StrEnum):
@@ -137,6 +149,57 @@ class LogEntry:
     command: str
     result: ExecResult
     timestamp: datetime
+
+
+class RunState(StrEnum):
+    """Where a detached run is."""
+
+    STARTING = "starting"
+    """Whoever starts it is still at it."""
+    RUNNING = "running"
+    EXITED = "exited"
+    KILLED = "killed"
+    """Ended by a signal after `kill` or `stop` asked for it."""
+    LOST = "lost"
+    """Nobody saw how it ended: its start was broken off, or its supervisor in the machine was killed."""
+
+
+@attrs.frozen(kw_only=True)
+class RunInfo:
+    """A detached run as its machine tells it.
+
+    Attributes:
+        id: eight hexadecimal digits.
+        name: what it was called, or None.
+        command: as given, redacted.
+        started: UTC, by the clock of whoever started it.
+        state: where it is.
+        exit_code: 0 to 255, 128 + N when signal N ended it; None until it ended, and when that is not known.
+        stdout_bytes: how much output there is by now.
+        stderr_bytes: the same of standard error.
+        finished: UTC, by the machine's clock in whole seconds; None until it ended.
+        truncated: whether output was lost because the machine's disk was full.
+    """
+
+    id: str
+    name: str | None
+    command: str
+    started: datetime
+    state: RunState
+    exit_code: int | None = None
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
+    finished: datetime | None = None
+    truncated: bool = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.state not in {RunState.STARTING, RunState.RUNNING}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON-ready data."""
+        return attrs.asdict(self, value_serializer=_plain)
 
 
 @attrs.frozen(kw_only=True)

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from gitmachine.execution import DEFAULT_MAX_OUTPUT_BYTES, BytesCallback, ExecRequest, ExecResult, OutputCallback
 from gitmachine.machine import DEFAULT_MAX_READ_BYTES, Host
-from gitmachine.steps import commands
+from gitmachine.session.run import AsyncRun
+from gitmachine.steps import commands, runs
 from gitmachine.steps.callbacks import call
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
 
-    from gitmachine.outcomes import LogEntry
+    from gitmachine.outcomes import LogEntry, RunInfo
     from gitmachine.steps.context import Context
     from gitmachine.steps.setup import LifecycleCallback
 
@@ -78,6 +79,53 @@ class AsyncRuntime:
             max_output_bytes=max_output_bytes,
         )
         return await commands.run(self._ctx, request, check=check, on_exit=on_exit)
+
+    async def spawn(
+        self,
+        command: str | Sequence[str],
+        *,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes | str | None = None,
+        name: str | None = None,
+    ) -> AsyncRun:
+        """Start a command that goes on without this process, and return once it is under way.
+
+        It lives until it ends, `kill`, or the machine's stop, which gives it 10 seconds to end by itself. It is paused
+        and resumed with the machine.
+
+        Args:
+            command: a string is a script for ``sh -c``; a list is a program and its arguments, read by no shell.
+            cwd: the working directory, relative to the repository; None is the repository.
+            env: variables for this command, added to the session's; names that a shell can pass on.
+            stdin: its whole input; None is empty.
+            name: what to call it in `runs` and `attach`.
+
+        Raises:
+            MachineFileNotFoundError: there is no such working directory; nothing was started.
+            InvalidStateError: the machine does not run; says what to call first.
+        """
+        script = isinstance(command, str)
+        request = ExecRequest(
+            argv=None if script else command,
+            shell=command if script else None,
+            cwd=cwd,
+            env=env or {},
+            stdin=stdin.encode() if isinstance(stdin, str) else stdin,
+        )
+        return AsyncRun(self._ctx, await runs.spawn(self._ctx, request, name))
+
+    async def runs(self) -> tuple[RunInfo, ...]:
+        """Return the detached runs of the machine, whoever started them, the oldest first."""
+        return await runs.list_runs(self._ctx)
+
+    async def attach(self, run_id: str) -> AsyncRun:
+        """Return a detached run by its id, the only beginning of it, or its name (the newest of that name).
+
+        Raises:
+            StateError: there is no such run; names those that there are.
+        """
+        return AsyncRun(self._ctx, await runs.attach(self._ctx, run_id))
 
     async def update(self, env: Mapping[str, str] | None = None, on_update: LifecycleCallback | None = None) -> None:
         """Merge variables into the environment of later commands, then call `on_update`."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Mapping
 
-__all__ = ["add_commands", "add_intent", "finish_intent", "list_commands", "list_open_intents"]
+__all__ = ["add_commands", "add_intent", "finish_intent", "list_commands", "list_open_intents", "was_intended"]
 
 
 def add_intent(connection: sqlite3.Connection, key: str, operation: str, detail: Mapping[str, Any] | None) -> int:
@@ -47,6 +47,12 @@ def list_open_intents(connection: sqlite3.Connection, key: str | None) -> list[I
         Intent(id=row[0], key=row[1], operation=row[2], detail=json.loads(row[3]), started=load_time(row[4]))
         for row in rows
     ]
+
+
+def was_intended(connection: sqlite3.Connection, key: str, operation: str) -> bool:
+    """Tell whether an operation was ever begun on a machine."""
+    query = "SELECT 1 FROM intents WHERE key = ? AND operation = ? LIMIT 1"
+    return connection.execute(query, (key, operation)).fetchone() is not None
 
 
 def add_commands(connection: sqlite3.Connection, entries: Iterable[tuple[str, CommandRecord]]) -> None:

@@ -156,6 +156,10 @@ class Journal:
         """Return what was begun and not ended, of one machine or of all, the oldest first."""
         return await self._read(lambda connection: history.list_open_intents(connection, key))
 
+    async def intended(self, key: str, operation: str) -> bool:
+        """Tell whether an operation was ever begun on a machine, by whichever process."""
+        return await self._read(lambda connection: history.was_intended(connection, key, operation))
+
     def log_command(self, key: str, entry: CommandRecord) -> None:
         """Append to the command log; returns at once, the entry is written soon. `flush` waits for it."""
         self._unwritten.append((key, entry))

@@ -9,10 +9,12 @@ from gitmachine._portal import Lease, adapt
 from gitmachine.execution import DEFAULT_MAX_OUTPUT_BYTES, ExecResult
 from gitmachine.machine import DEFAULT_MAX_READ_BYTES, Host
 from gitmachine.plugins.threads import OrderedThread
+from gitmachine.sync.run import Run
 
 if TYPE_CHECKING:
-    from gitmachine.outcomes import LogEntry
+    from gitmachine.outcomes import LogEntry, RunInfo
     from gitmachine.session import AsyncGitMachine
+    from gitmachine.session.run import AsyncRun
     from gitmachine.sync.gitmachine import GitMachine
 
 __all__ = ["Runtime"]
@@ -86,6 +88,49 @@ class Runtime:
                 on_exit=adapt(on_exit, output.call),
                 max_output_bytes=max_output_bytes,
             )
+
+    def spawn(
+        self,
+        command: str | Sequence[str],
+        *,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes | str | None = None,
+        name: str | None = None,
+    ) -> Run:
+        """Start a command that goes on without this process, and return once it is under way.
+
+        It lives until it ends, `kill`, or the machine's stop, which gives it 10 seconds to end by itself. It is paused
+        and resumed with the machine.
+
+        Args:
+            command: a string is a script for ``sh -c``; a list is a program and its arguments, read by no shell.
+            cwd: the working directory, relative to the repository; None is the repository.
+            env: variables for this command, added to the session's; names that a shell can pass on.
+            stdin: its whole input; None is empty.
+            name: what to call it in `runs` and `attach`.
+
+        Raises:
+            MachineFileNotFoundError: there is no such working directory; nothing was started.
+            InvalidStateError: the machine does not run; says what to call first.
+        """
+        made = self._lease.call(self._inner.spawn, command, cwd=cwd, env=env, stdin=stdin, name=name)
+        return self._run(made)
+
+    def runs(self) -> tuple[RunInfo, ...]:
+        """Return the detached runs of the machine, whoever started them, the oldest first."""
+        return self._lease.call(self._inner.runs)
+
+    def attach(self, run_id: str) -> Run:
+        """Return a detached run by its id, the only beginning of it, or its name (the newest of that name).
+
+        Raises:
+            StateError: there is no such run; names those that there are.
+        """
+        return self._run(self._lease.call(self._inner.attach, run_id))
+
+    def _run(self, made: AsyncRun) -> Run:
+        return Run(self._inner._ctx, self._lease, made)  # the asynchronous half of this very class
 
     def update(self, env: Mapping[str, str] | None = None, on_update: LifecycleCallback | None = None) -> None:
         """Merge variables into the environment of later commands, then call `on_update`."""
