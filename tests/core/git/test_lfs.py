@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from gitmachine.errors import CloneError
 from gitmachine.git.lfs import POINTER
 from gitmachine.git.model import GitOptions
+from support.machines import FilesMachine, StreamMachine
 from support.repos import add_commit, make_remote
 
 ATTRIBUTES = b"*.bin filter=lfs diff=lfs merge=lfs -text\n"
@@ -36,6 +38,8 @@ async def test_skip_leaves_the_pointers(bench, remote, transport):
     await one.begin()
     assert await one.sh("head -1 assets/a.bin") == POINTER
     assert await one.sh("git status --porcelain") == ""
+    await one.commit("assets/new.bin", "not a pointer\n")
+    assert await one.sh("git show HEAD:assets/new.bin") == "not a pointer"
 
 
 @TRANSPORTS
@@ -67,3 +71,20 @@ async def test_attributes_without_pointers_are_no_obstacle(bench, tmp_path, tran
     add_commit(made, "main", {".gitattributes": ATTRIBUTES, "note.txt": f"about {POINTER}\n".encode()[6:][:10]})
     one = await bench(made, options=GitOptions(transport=transport))
     assert (await one.begin()).created
+
+
+@pytest.mark.skipif(shutil.which("git-lfs") is None, reason="git-lfs is not installed")
+@pytest.mark.parametrize("machine", [StreamMachine, FilesMachine])
+async def test_direct_with_git_lfs_brings_the_files_and_pushes_new_ones(bench, tmp_path, machine):
+    remote = make_remote(tmp_path / "r.git")
+    maker = await bench(f"file://{remote}", machine=machine, options=GitOptions(transport="direct", lfs="fetch"))
+    await maker.begin(branch="with-lfs")
+    await maker.sh("git lfs install --local --skip-repo && git lfs track '*.bin' && printf data > a.bin")
+    sha = await maker.commit("note.txt")
+    assert (await maker.sh("git show HEAD:a.bin")).startswith(POINTER)
+    await maker.collect()
+    await maker.transport.publish(sha, "with-lfs")
+    options = GitOptions(transport="direct", lfs="fetch", base="with-lfs")
+    other = await bench(f"file://{remote}", machine=machine, options=options, session_id="s2")
+    await other.begin(branch="feat", base="with-lfs")
+    assert await other.sh("cat a.bin; git status --porcelain") == "data"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gitmachine.errors import CloneError, CommandTimeoutError, GitError
+from gitmachine.errors import CloneError, CommandTimeoutError, GitError, PushError
 from gitmachine.git.bundles import BundleOutward
 from gitmachine.git.carrying import ENTER, FINISH, Delivery, carry_error, object_format, run_script, script_request
 from gitmachine.git.collecting import IncompleteError, collect
@@ -92,6 +92,18 @@ network push --porcelain --no-verify --no-follow-tags --recurse-submodules=no --
 """
 )
 
+# $1 path  $2 fetch or push  $3 commit  $4 helper  $5 protocol; stdin: the credential.
+_LFS = (
+    _NETWORK
+    + r"""
+cd -- "$1" || exit 94
+helper=$4 protocol=$5
+git lfs version >/dev/null 2>&1 || exit 0
+exec 3<&0 </dev/null
+network lfs "$2" origin "$3" >&2
+"""
+)
+
 _PEEL = r"""
 cd -- "$1" && g rev-parse --verify --quiet "$2^{commit}" || exit 96
 """
@@ -138,7 +150,8 @@ class DirectTransport(Transport):
         start = found if found is not None else await self.resolve_base(state, base)
         if start is not None and options.filter is not None:
             await self._network(machine, _BLOBS, path, start, doing="fetching the files")
-        await direct_lfs(machine, path, start, options.lfs)
+        if await direct_lfs(machine, path, start, options.lfs) and start is not None:
+            await self._network(machine, _LFS, path, "fetch", start, doing="fetching the files of Git LFS")
         return Populated(branch_sha=found, start_sha=start, created=found is None, upstream=found is not None)
 
     async def populate_submodules(self, machine: Machine, path: str, sha: str) -> Sequence[str]:
@@ -253,14 +266,24 @@ class DirectTransport(Transport):
             raise remote.clone_error(GitError("git fetch failed in the machine", stderr=stderr))
         raise carry_error(result.exit_code, stderr, path=path, doing="fetching the repository")
 
-    async def _network(self, machine: Machine, script: str, *arguments: str, doing: str) -> None:
-        stdin = await self._secret(self.setup.credentials)
+    async def _network(
+        self, machine: Machine, script: str, *arguments: str, doing: str, operation: Operation = Operation.READ
+    ) -> None:
+        stdin = await self._secret(self.setup.credentials, operation)
         result = await self._execute(machine, script, *arguments, *self._access(self.setup.repository), stdin=stdin)
         if result.exit_code != 0:
             raise carry_error(result.exit_code, self.host.clean(result.stderr_bytes), path=arguments[0], doing=doing)
 
     async def _push(self, machine: Machine, path: str, sha: str, branch: str, lease: str | None) -> PushAnswer:
         url, ref = self.setup.repository, f"refs/heads/{branch}"
+        if self.setup.options.lfs == "fetch":
+            # What a pointer stands for goes first, as git-lfs's own hook would do it; hooks are off here.
+            try:
+                await self._network(
+                    machine, _LFS, path, "push", sha, doing="pushing the files of Git LFS", operation=Operation.WRITE
+                )
+            except CloneError as error:
+                raise PushError(str(error), stderr=error.stderr) from error
         option = f"--force-with-lease={ref}:{lease}" if lease is not None else ""
         stdin = await self._secret(self.setup.credentials, Operation.WRITE)
         arguments = (path, url.url, f"{sha}:{ref}", option, *self._access(url))

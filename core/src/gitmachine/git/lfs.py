@@ -27,10 +27,16 @@ g grep -q -F -e filter=lfs "$2" -- ':(glob)**/.gitattributes' .gitattributes || 
 g grep -l -z -F -e "$3" "$2"
 exit 0
 """
+# With filters that copy, pointers stay pointers, and what the agent writes is committed as it is: an object that only
+# git-lfs in the machine knew would be lost with it.
 _SKIP = r"""
 cd -- "$1" || exit 94
-git lfs version >/dev/null 2>&1 || exit 0
-g config filter.lfs.smudge 'git-lfs smudge --skip -- %f' && g config filter.lfs.process 'git-lfs filter-process --skip'
+g config filter.lfs.smudge cat && g config filter.lfs.clean cat && g config filter.lfs.process '' &&
+  g config filter.lfs.required false
+"""
+_INSTALL = r"""
+cd -- "$1" || exit 94
+git lfs install --local --skip-repo >&2
 """
 
 
@@ -55,12 +61,12 @@ async def check_lfs(host: HostGit, git_dir: Path, commit: str | None, choice: st
 
 
 async def skip_lfs(machine: Machine, path: str) -> None:
-    """Tell git-lfs in the machine, where there is one, to leave pointers as they are."""
+    """Have the machine's git leave pointers as they are, whether it has git-lfs or not."""
     await run_script(machine, _SKIP, path, doing="configuring Git LFS")
 
 
-async def direct_lfs(machine: Machine, path: str, commit: str | None, choice: str) -> None:
-    """The same for a repository that is only in the machine.
+async def direct_lfs(machine: Machine, path: str, commit: str | None, choice: str) -> bool:
+    """The same for a repository that is only in the machine; returns whether files are to be fetched.
 
     Raises:
         CloneError: there are pointers and `choice` is ``error``, or ``fetch`` without git-lfs in the machine.
@@ -68,12 +74,12 @@ async def direct_lfs(machine: Machine, path: str, commit: str | None, choice: st
     if choice == "skip":
         await skip_lfs(machine, path)
     if commit is None or choice == "skip":
-        return
+        return False
     answer = await run_script(machine, _LIST, path, commit, POINTER, doing="looking for Git LFS")
     installed, *names = answer.decode("utf-8", "surrogateescape").split("\0")
     files = [name.removeprefix(f"{commit}:") for name in names if name]
     if not files:
-        return
+        return False
     if choice == "error":
         raise _refusal(_shown(files))
     if installed != "git-lfs":
@@ -81,6 +87,8 @@ async def direct_lfs(machine: Machine, path: str, commit: str | None, choice: st
             f"the repository keeps files in Git LFS ({_shown(files)}), and git-lfs is not installed in the machine: "
             "install it there, or set git.lfs = 'skip' to work with the pointers"
         )
+    await run_script(machine, _INSTALL, path, doing="configuring Git LFS")
+    return True
 
 
 def _shown(files: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Protocol
 
 from gitmachine.errors import (
@@ -11,6 +12,7 @@ from gitmachine.errors import (
     PushError,
     PushRejectedError,
     PushUnreachableError,
+    StateError,
 )
 from gitmachine.git.model import Operation
 from gitmachine.git.remote import Failure, PushAnswer, classify
@@ -136,9 +138,11 @@ async def _pushed(
     known = before.refs.values() if before is not None else ()
     commits = await publisher.store.count(sha, known) if status is PushStatus.PUSHED else 0
     if publisher.mirrored:
-        await publisher.store.set_ref(f"refs/published/heads/{branch}", sha)
-        # The mirror gets what the remote has now from here; the network has carried it once already.
-        await publisher.mirror.adopt(publisher.store.path, branch, sha)
+        # The mirror gets what the remote has now from here; the network has carried it once already. Without it the
+        # next update fetches it, so no failure of this hides that the push succeeded.
+        with contextlib.suppress(GitError, StateError):
+            await publisher.store.set_ref(f"refs/published/heads/{branch}", sha)
+            await publisher.mirror.adopt(publisher.store.path, branch, sha)
     theirs = state.branch(branch) or ""
     return PushResult(status=status, branch=branch, local_sha=sha, remote_sha=theirs, commits=commits)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gitmachine.git.host import GitCall
 from gitmachine.git.mirror import read_refs
-from gitmachine.git.model import KEEP_PREFIX, SNAPSHOT_PREFIX
+from gitmachine.git.model import IGNORED_REF, KEEP_PREFIX, SNAPSHOT_PREFIX
 from gitmachine.git.store import MACHINE, NESTED, SessionRepository
 from gitmachine.outcomes import Kept, KeptKind
 
@@ -62,6 +62,8 @@ def _order(ref: str, branch: str | None) -> tuple[bool, bool, str]:
 
 def _kind(ref: str) -> tuple[KeptKind, str]:
     own = f"refs/{ref.removeprefix(MACHINE)}"
+    if own == IGNORED_REF:
+        return KeptKind.IGNORED, "ignored files"
     for prefix, kind in _KINDS:
         if own.startswith(prefix):
             rest = own.removeprefix(prefix)
