@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gitmachine.errors import ConfigError, StateError
+import attrs
+
+from gitmachine.errors import ConfigError, MachineLostError, StateError
 from gitmachine.machine import Machine
 from gitmachine.plugins.host import PluginHost
 from gitmachine.plugins.registry import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from gitmachine.config.model import Settings
     from gitmachine.provider import ProviderSpec
+    from gitmachine.session import AsyncGitMachine
     from gitmachine.state.places import Places
+    from gitmachine.state.records import MachineRecord
+    from gitmachine.steps.remains import Remains
+    from gitmachine.steps.setup import EventCallback, LifecycleCallback, TokenSource
 
 __all__ = [
+    "attach",
     "connect_machine",
     "create_machine",
     "default_host",
@@ -29,6 +37,8 @@ __all__ = [
     "recordable_options",
     "session_arguments",
 ]
+
+_log = logging.getLogger("gitmachine.recovery")
 
 
 def default_host() -> PluginHost:
@@ -95,7 +105,7 @@ async def connect_machine(
         return machine, {"options": options, **keywords}
     if provider is not None:
         return await Registry(host).connect(provider, machine, options), {"options": options, **keywords}
-    found, started_with = await recall_machine(machine, host)
+    found, started_with, _record = await _recall(machine, host, None, token=keywords.get("token"), report=_log_sentence)
     return found, {**started_with, **keywords}
 
 
@@ -104,43 +114,134 @@ async def recall_machine(
 ) -> tuple[Machine, dict[str, Any]]:
     """Return a machine that this host's journal knows, and the keyword arguments its session was started with.
 
+    What a process that was killed left half done with it is finished or undone first.
+
     Args:
         selector: its name, its id, its key, or the unambiguous beginning of one of these two.
         host: the plugins.
         places: where the journal is; None is the usual place.
 
     Raises:
-        StateError: there is none, several fit, or it has no machine yet.
+        StateError: there is none, several fit, it has ended, or it has no machine yet.
+        MachineLostError: it is gone; the notes say what this host has of its work.
         ConfigError: an option's variable is not set in this process.
     """
-    from gitmachine.config.machines import restore_options
+    machine, keywords, _record = await _recall(selector, host, places, token=None, report=_log_sentence)
+    return machine, keywords
+
+
+async def _recall(
+    selector: str,
+    host: PluginHost,
+    places: Places | None,
+    *,
+    token: TokenSource,
+    report: Callable[[str], None],
+) -> tuple[Machine, dict[str, Any], MachineRecord]:
     from gitmachine.state.journal import Journal
-    from gitmachine.state.memory import recall
     from gitmachine.state.places import Places
+    from gitmachine.steps.recovery import recover
+    from gitmachine.steps.remains import Remains, session_keywords
 
     places = places or Places.default()
     async with await Journal.aopen(places) as journal:
-        record = await journal.machine(selector)
-    if record.ended:
-        raise StateError(f"the machine {record.label} has ended ({record.state})")
-    if record.machine_id is None:
-        raise StateError(f"the machine {record.label} is still being started, or its start was interrupted")
-    memory = await recall(places, record.key)
-    options = restore_options(record.options)
-    machine = await Registry(host).connect(record.provider, record.machine_id, options)
-    keywords: dict[str, Any] = {
-        "repository": memory.repository,
-        "session": record.session,
-        "options": record.options,
-        "env": memory.env,
-        "identity": memory.identity,
-        "auto_commit": memory.auto_commit,
-        "timeout": memory.timeout,
-        "git": memory.git,
-        "path": record.repo_path,
-        "name": record.name,
-    }
-    return machine, keywords
+        remains = Remains(
+            record=await journal.machine(selector), places=places, journal=journal, host=host, token=token
+        )
+        recovery = await recover(remains)
+        for sentence in (*recovery.sentences, *([recovery.problem] if recovery.problem else [])):
+            report(sentence)
+        record = await journal.machine(remains.record.key)
+        if record.ended:
+            what = f": {'; '.join(recovery.sentences)}" if recovery.sentences else ""
+            raise StateError(f"the machine {record.label} has ended ({record.state}){what}")
+        if record.machine_id is None:
+            raise StateError(f"the machine {record.label} is still being started, or its start was interrupted")
+        keywords = await session_keywords(places, record)
+        machine = await _connect(attrs.evolve(remains, record=record), report)
+        return machine, keywords, record
+
+
+async def _connect(remains: Remains, report: Callable[[str], None]) -> Machine:
+    """Connect to a machine; one that is gone is written off, unless its own process still lives to do so."""
+    from gitmachine.state.owner import is_alive
+    from gitmachine.steps.recovery import bury
+
+    record = remains.record
+    machine = await remains.connect()
+    if machine is not None:
+        return machine
+    error = MachineLostError(
+        f"the machine {record.label} is gone: {record.provider} has none with the id {record.machine_id}",
+        machine_id=record.machine_id,
+        provider=record.provider,
+        operation="connect",
+    )
+    if not is_alive(record.owner_pid, record.owner_start):
+        for sentence in (await bury(remains)).sentences:
+            error.add_note(sentence)
+            report(sentence)
+    raise error
+
+
+def _log_sentence(sentence: str) -> None:
+    _log.warning("%s", sentence)
+
+
+async def attach(
+    selector: str,
+    *,
+    adopt: bool = True,
+    token: TokenSource = None,
+    plugins: PluginHost | None = None,
+    report: Callable[[str], None] | None = None,
+    on_start: LifecycleCallback | None = None,
+    on_pause: LifecycleCallback | None = None,
+    on_resume: LifecycleCallback | None = None,
+    on_end: LifecycleCallback | None = None,
+    on_event: EventCallback | None = None,
+) -> AsyncGitMachine:
+    """Act on a machine step by step, from whichever process; `close` the session afterwards.
+
+    Lighter than `AsyncGitMachine.connect`: no event, no look at the repository, no word with the remote, and who
+    drives the machine stays who it was. What a killed process left half done is finished or undone first.
+
+    Args:
+        selector: its name, its id, its key, or the unambiguous beginning of one of these two.
+        adopt: make a machine whose process is gone one that was left on purpose, which `collect_garbage` leaves
+            alone; False for whoever only looks.
+        token: the credential for the repository, as for a session.
+        plugins: the plugins; None loads the installed ones.
+        report: called with each sentence about what was found half done; None logs them.
+        on_start, on_pause, on_resume, on_end, on_event: as for a session.
+
+    Raises:
+        StateError: there is none, several fit, or it has ended.
+        MachineLostError: it is gone; the notes say what this host has of its work.
+        ConfigError: an option's variable is not set in this process.
+    """
+    from gitmachine.session import AsyncGitMachine, context_of
+    from gitmachine.steps.starting import attach as take_up
+
+    host = plugins or default_host()
+    machine, keywords, record = await _recall(selector, host, None, token=token, report=report or _log_sentence)
+    gm = AsyncGitMachine(
+        machine,
+        token=token,
+        plugins=host,
+        on_start=on_start,
+        on_pause=on_pause,
+        on_resume=on_resume,
+        on_end=on_end,
+        on_event=on_event,
+        **keywords,
+    )
+    try:
+        await take_up(context_of(gm), record, adopt=adopt)
+    except BaseException:
+        await machine.close()
+        raise
+    return gm
 
 
 def session_arguments(

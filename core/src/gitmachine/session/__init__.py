@@ -1,5 +1,5 @@
 """`AsyncGitMachine`: one branch of a repository in one machine, from start to stop."""
 
-from gitmachine.session.gitmachine import AsyncGitMachine
+from gitmachine.session.gitmachine import AsyncGitMachine, context_of
 
-__all__ = ["AsyncGitMachine"]
+__all__ = ["AsyncGitMachine", "context_of"]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gitmachine.plugins.dispatch import HookFailure
     from gitmachine.plugins.host import PluginHost
 
-__all__ = ["AsyncGitMachine"]
+__all__ = ["AsyncGitMachine", "context_of"]
 
 
 class AsyncGitMachine(AsyncGitVerbs, AsyncRuntime):
@@ -259,3 +259,8 @@ class AsyncGitMachine(AsyncGitVerbs, AsyncRuntime):
     async def close(self) -> None:
         """Let go of the machine and leave it as it is; `connect` takes it over again."""
         await pausing.close(self._ctx)
+
+
+def context_of(gm: AsyncGitMachine) -> Context:
+    """Return the parts of a session, for what looks after sessions from outside."""
+    return gm._ctx

@@ -25,7 +25,7 @@ from gitmachine.steps.recording import Recording
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from gitmachine.git.model import GitCredential
+    from gitmachine.git.model import GitCredential, Survey
     from gitmachine.git.model import Operation as Purpose
     from gitmachine.outcomes import LogEntry, Receipt
     from gitmachine.plugins.host import PluginHost
@@ -232,6 +232,12 @@ class Context(Recording):
                 await self.journal.update_machine(self.key, state="lost")
             await self.deliver(event)
 
+    # -- the work ------------------------------------------------------------------------------------------------
+
+    async def survey(self) -> Survey:
+        """Find all work in the machine, with the ignored files that the settings count as work."""
+        return await self.workspace.survey(keep_ignored=self.setup.git.keep_ignored)
+
     # -- who may act ---------------------------------------------------------------------------------------------
 
     def require_running(self, operation: str) -> None:
@@ -329,7 +335,8 @@ class Context(Recording):
         if self.machine.state is not MachineState.PAUSED:
             yield
             return
-        intent = await self.intend("wake") if self._journal is not None and self._transport is not None else None
+        recorded = self._journal is not None and (self._transport is not None or self.known_path is not None)
+        intent = await self.intend("wake") if recorded else None
         await self.machine.resume()
         try:
             yield
@@ -345,7 +352,7 @@ class Context(Recording):
         if self._journal is None:
             return
         with contextlib.suppress(GitError):  # then nothing can be compared; that the machine is paused matters more
-            survey = await self.workspace.survey()
+            survey = await self.survey()
             head = survey.refs.get(f"refs/heads/{self.branch}")
             await self.journal.update_machine(self.key, head=head, tree=survey.tree)
 

@@ -9,8 +9,6 @@ from gitmachine.state.origins import Origin, remember_origin
 from gitmachine.state.owner import this_process
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from gitmachine.state.journal import Journal
     from gitmachine.state.places import Places
     from gitmachine.steps.setup import SessionSetup
@@ -24,7 +22,7 @@ class Recording:
     setup: SessionSetup
     places: Places
     journal: Journal
-    env: Mapping[str, str]
+    env: dict[str, str]
     key: str
     branch: str
     start_sha: str | None

@@ -14,6 +14,7 @@ from gitmachine.state.records import MachineRecord
 from gitmachine.steps.callbacks import call
 from gitmachine.steps.context import Phase
 from gitmachine.steps.publishing import CHANGES_REF, keep_on_host, rescue, session_sha
+from gitmachine.steps.remains import is_orphan
 from gitmachine.steps.runs import may_have_runs
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from gitmachine.steps.context import Context
     from gitmachine.steps.operations import Operation
 
-__all__ = ["connect", "start"]
+__all__ = ["attach", "connect", "start"]
 
 
 async def start(ctx: Context) -> None:
@@ -127,7 +128,7 @@ async def _abandon(ctx: Context, error: BaseException, *, has_work: bool) -> Non
 
 async def _keep_before_release(ctx: Context, error: BaseException) -> None:
     await ctx.machine.end_commands(0)
-    survey = await ctx.workspace.survey()
+    survey = await ctx.survey()
     if session_sha(ctx, survey) == ctx.start_sha and CHANGES_REF not in survey.refs:
         return
     await keep_on_host(ctx, survey)
@@ -143,10 +144,7 @@ async def connect(ctx: Context) -> None:
         CheckoutError: there is no repository at the path, or another branch than the session's is checked out.
     """
     async with ctx.operations.hold("connect", lifecycle=True) as operation:
-        if ctx.machine.state not in {MachineState.RUNNING, MachineState.PAUSED}:
-            raise MachineError(
-                f"cannot connect: machine is {ctx.machine.state}", provider=ctx.inner.provider, operation="connect"
-            )
+        _require_live(ctx, "connect")
         await ctx.open_journal()
         try:
             known = await _find_record(ctx)
@@ -160,6 +158,40 @@ async def connect(ctx: Context) -> None:
             raise
         ctx.phase = Phase.READY
         operation.emit(ctx.event(MachineReconnected))
+
+
+async def attach(ctx: Context, record: MachineRecord, *, adopt: bool) -> None:
+    """Act on a machine of the journal from this process: no look at its repository, no remote, no event.
+
+    Args:
+        ctx: the session.
+        record: its row.
+        adopt: make a machine whose process is gone one that was left on purpose.
+
+    Raises:
+        MachineError: it does not run.
+    """
+    async with ctx.operations.hold("attach", lifecycle=True):
+        _require_live(ctx, "attach")
+        await ctx.open_journal()
+        try:
+            ctx.key, ctx.branch, ctx.known_path = record.key, record.session, record.repo_path
+            await ctx.recall()
+            ctx.open_transport()
+            await ctx.transport.store.open()
+            if adopt and is_orphan(record):
+                await ctx.journal.update_machine(ctx.key, owner_pid=None, owner_start=None)
+        except BaseException:
+            await asyncio.shield(ctx.close_state())
+            raise
+        ctx.phase = Phase.READY
+
+
+def _require_live(ctx: Context, operation: str) -> None:
+    if ctx.machine.state not in {MachineState.RUNNING, MachineState.PAUSED}:
+        raise MachineError(
+            f"cannot {operation}: machine is {ctx.machine.state}", provider=ctx.inner.provider, operation=operation
+        )
 
 
 async def _find_record(ctx: Context) -> bool:
@@ -181,7 +213,7 @@ async def _find_record(ctx: Context) -> bool:
 
 async def _verify_repository(ctx: Context) -> None:
     try:
-        survey = await ctx.workspace.survey()
+        survey = await ctx.survey()
     except GitError as error:
         raise CheckoutError(f"cannot connect: there is no repository at {ctx.path} in the machine") from error
     if survey.branch is None and ctx.setup.session is None:
