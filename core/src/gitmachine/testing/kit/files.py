@@ -161,16 +161,16 @@ class FileBehaviours(KitBase):
         await stage.good("mkdir -p d && echo x > file")
         machine = stage.machine
         cases = (
-            ("reading a missing file", machine.read_file("nowhere"), MachineFileNotFoundError, "nowhere"),
-            ("listing a missing directory", machine.list_files("nowhere"), MachineFileNotFoundError, "nowhere"),
-            ("reading a directory", machine.read_file("d"), MachineIsADirectoryError, "d"),
-            ("writing a directory", machine.write_file("d", b""), MachineIsADirectoryError, "d"),
-            ("listing a file", machine.list_files("file"), MachineNotADirectoryError, "file"),
-            ("reading below a file", machine.read_file("file/x"), MachineNotADirectoryError, "file/x"),
+            ("reading a missing file", lambda: machine.read_file("nowhere"), MachineFileNotFoundError, "nowhere"),
+            ("listing a missing directory", lambda: machine.list_files("nowhere"), MachineFileNotFoundError, "nowhere"),
+            ("reading a directory", lambda: machine.read_file("d"), MachineIsADirectoryError, "d"),
+            ("writing a directory", lambda: machine.write_file("d", b""), MachineIsADirectoryError, "d"),
+            ("listing a file", lambda: machine.list_files("file"), MachineNotADirectoryError, "file"),
+            ("reading below a file", lambda: machine.read_file("file/x"), MachineNotADirectoryError, "file/x"),
         )
         for what, call, expected, path in cases:
             try:
-                await call
+                await call()
             except MachineError as error:
                 check(
                     isinstance(error, expected),

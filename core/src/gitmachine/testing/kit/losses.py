@@ -41,14 +41,14 @@ class LossBehaviours(KitBase):
         await stage.kill()
         raw = stage.raw
         calls = (
-            ("execute", raw.execute(ExecRequest(argv=["true"]))),
-            ("read_file", raw.read_file("file")),
-            ("write_file", raw.write_file("file", b"y")),
-            ("list_files", raw.list_files()),
+            ("execute", lambda: raw.execute(ExecRequest(argv=["true"]))),
+            ("read_file", lambda: raw.read_file("file")),
+            ("write_file", lambda: raw.write_file("file", b"y")),
+            ("list_files", raw.list_files),
         )
         for name, call in calls:
             try:
-                await stage.within(f"{name} on a dead machine comes back", call)
+                await stage.within(f"{name} on a dead machine comes back", call())
             except MachineLostError:
                 continue
             except MachineError as error:

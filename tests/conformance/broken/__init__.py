@@ -1,0 +1,1 @@
+"""Deliberately broken machines, one for each behaviour of the kit."""
