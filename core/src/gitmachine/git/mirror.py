@@ -56,14 +56,16 @@ class Mirror:
             StateError: another process held the mirror for too long.
         """
         remote = Remote(self.url, self._host, credentials)
+        before = await self._read() if self.exists() else {}
         state = await remote.ask()
-        if self.exists() and await self._read() == state.refs:
+        if before == state.refs and self.exists():
             return state
         async with self._lock():
             await make_bare(self._host, self.path, object_format=object_format(state))
-            for _ in range(ATTEMPTS):
-                # Asked again under the lock: an older answer would undo what another session has just fetched.
-                state = await remote.ask()
+            for attempt in range(ATTEMPTS):
+                if attempt > 0 or await self._read() != before:
+                    # Our answer may be older than what another session has fetched, and would undo it.
+                    state = await remote.ask()
                 await self._drop_gone(state)
                 if await self._read() != state.refs:
                     await remote.fetch(self.path, REFSPECS, prune=True)

@@ -90,7 +90,7 @@ class SessionRepository:
 
     async def has(self, sha: str) -> bool:
         """Tell whether a commit is here with everything that it needs."""
-        return sha in await self.present([sha]) and await self.connected([sha])
+        return await self.connected([sha])
 
     async def connected(self, shas: Iterable[str]) -> bool:
         """Tell whether everything that the objects need is here; what refs name is taken as complete."""
@@ -106,17 +106,17 @@ class SessionRepository:
         Raises:
             GitError: a ref could not be set, or does not have its sha afterwards.
         """
-        have = await self.refs(below)
+        both = await read_refs(self.host, self.path, (below, INCOMING))
+        have = {ref: sha for ref, sha in both.items() if ref.startswith(below)}
         stale = [ref for ref in have if ref not in wanted and (below != MACHINE or not ref.startswith(NESTED))]
         if stale:
             # First on its own: a branch that is gone stands in the way of one below its name.
             await update_refs(self.host, self.path, "".join(f"delete {ref}\0\0" for ref in stale))
-        changed = {ref: sha for ref, sha in wanted.items() if have.get(ref) != sha}
-        if changed:
-            await update_refs(self.host, self.path, "".join(f"update {ref}\0{sha}\0\0" for ref, sha in changed.items()))
-        incoming = await self.refs(INCOMING)
-        if incoming:
-            await update_refs(self.host, self.path, "".join(f"delete {ref}\0\0" for ref in incoming))
+        changes = [f"update {ref}\0{sha}\0\0" for ref, sha in wanted.items() if have.get(ref) != sha]
+        changes += [f"delete {ref}\0\0" for ref in both if ref.startswith(INCOMING)]
+        if not changes:
+            return
+        await update_refs(self.host, self.path, "".join(changes))
         now = await self.refs(below)
         wrong = [ref for ref, sha in wanted.items() if now.get(ref) != sha]
         if wrong:
@@ -133,9 +133,10 @@ class SessionRepository:
 
     async def count(self, sha: str, without: Iterable[str]) -> int:
         """Return how many commits `sha` has beyond those of `without` (what is not here is left out)."""
-        known = await self.present(without)
-        data = "".join([f"{sha}\n", *(f"^{other}\n" for other in sorted(known))])
-        call = GitCall(args=("rev-list", "--count", "--stdin"), git_dir=self.path, stdin=data.encode())
+        data = "".join([f"{sha}\n", *(f"^{other}\n" for other in sorted(set(without)))])
+        call = GitCall(
+            args=("rev-list", "--count", "--ignore-missing", "--stdin"), git_dir=self.path, stdin=data.encode()
+        )
         return int((await self.host.run(call)).text)
 
     async def ahead_behind(self, ours: str, theirs: str) -> tuple[int, int] | None:
