@@ -36,6 +36,8 @@ class KeptKind(StrEnum):
     SUBMODULE = "submodule"
     CHANGES = "changes"
     DETACHED = "detached"
+    IGNORED = "ignored"
+    """Ignored files that `git.keep_ignored` names."""
     OTHER = "other"
 
 

@@ -190,6 +190,45 @@ async def test_the_commits_of_a_nested_repository_are_kept_and_listed(make: Make
     assert "dirty.txt" in {line for text in contents for line in text.splitlines()}
 
 
+async def test_ignored_files_that_are_asked_for_are_kept_as_they_are_last_and_never_published(
+    make: Make, remote: Path, any_machine: FilesMachine
+) -> None:
+    options = GitOptions(keep_ignored=("*.log", "out"))
+    async with make(any_machine, git=options, on_end=lambda gm: gm.run("echo late >> deep/run.log")) as gm:
+        await gm.run(
+            "printf '*.log\\nout/\\n*.tmp\\n' > .gitignore && mkdir -p deep out && echo early > deep/run.log && "
+            "echo report > out/report && echo scratch > x.tmp",
+            check=True,
+        )
+    assert gm.receipt is not None
+    assert gm.receipt.pushed
+    assert gm.receipt.rescue is None
+    assert gm.receipt.remote_sha == tip(remote, "feature")
+    [kept] = gm.receipt.kept
+    assert (kept.kind, kept.name) == (KeptKind.IGNORED, "ignored files")
+    store = next(Places.default().sessions.glob("*.git"))
+    assert git("-C", store, "rev-parse", kept.ref) == kept.sha
+    assert git("-C", store, "ls-tree", "-r", "--name-only", kept.sha).split() == ["deep/run.log", "out/report"]
+    assert git("-C", store, "show", f"{kept.sha}:deep/run.log") == "early\nlate"
+    assert git("-C", remote, "for-each-ref", "--format=%(refname)").split() == ["refs/heads/feature", "refs/heads/main"]
+
+
+async def test_ignored_files_do_not_keep_a_stop_without_auto_commit_and_a_pause_copies_them(
+    make: Make, remote: Path
+) -> None:
+    gm = make(git=GitOptions(keep_ignored=("*.log",)), auto_commit=False)
+    await gm.start()
+    await gm.run("echo '*.log' >> .git/info/exclude && echo one > run.log", check=True)
+    await gm.pause()
+    store = next(Places.default().sessions.glob("*.git"))
+    ref = "refs/machine/gitmachine/keep/ignored"
+    assert git("-C", store, "show", f"{ref}:run.log") == "one"
+    await gm.resume()
+    receipt = await gm.stop()
+    assert receipt is not None
+    assert [item.kind for item in receipt.kept] == [KeptKind.IGNORED]
+
+
 async def test_other_branches_stashes_and_a_merge_in_progress_are_kept_and_listed(make: Make, remote: Path) -> None:
     who = "git -c user.name=n -c user.email=n@example.org"
     async with make() as gm:

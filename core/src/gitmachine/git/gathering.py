@@ -66,6 +66,76 @@ keep_heads() {
   done
 }
 
+# The ignored files that pathspecs ($3 and on) match, byte for byte: a filter may leave a pointer in a file's place (Git
+# LFS does). The commit has no parent and no date of its own, so that equal files give an equal commit.
+see_ignored() (
+  shift 2
+  [ $# -gt 0 ] || exit 0
+  g ls-files -o -i --exclude-standard -z -- "$@" >"$tmp/matched" || exit 1
+  [ -s "$tmp/matched" ] || exit 0
+  export GIT_INDEX_FILE="$tmp/index"
+  rm -f -- "$GIT_INDEX_FILE"
+  hash_matched
+  g update-index -z --index-info <"$tmp/info" 2>>"$tmp/trouble" || xargs -0 sh -c '
+    eval "$1"; export GIT_INDEX_FILE="$2"; shift 2
+    for entry; do printf "%s\0" "$entry" | g update-index -z --index-info; done
+  ' sh "$library" "$GIT_INDEX_FILE" <"$tmp/info" 2>>"$tmp/trouble"
+  g update-index --add --remove -z --stdin <"$tmp/links" 2>>"$tmp/trouble"
+  [ ! -s "$tmp/trouble" ] || report_unmatched || exit 1
+  g ls-files -z >"$tmp/held" || exit 1
+  [ -s "$tmp/held" ] || exit 0
+  export GIT_AUTHOR_DATE='@1000000000 +0000' GIT_COMMITTER_DATE='@1000000000 +0000'
+  tree=$(g write-tree) && made=$(g commit-tree "$tree" -m 'ignored files') && keep keep/ignored "$made"
+)
+
+# Writes the files of $tmp/matched to the object store; what an index is to hold of them to $tmp/info and $tmp/links.
+hash_matched() {
+  for list in names odd links trouble; do : >"$tmp/$list"; done
+  # What ends in a slash is a nested repository. Names with a newline cannot be in a list of lines.
+  xargs -0 sh -c '
+    tmp=$1 nl=$2
+    shift 2
+    for path; do
+      case $path in */) continue ;; esac
+      if [ -h "./$path" ]; then printf "%s\0" "$path" >>"$tmp/links"
+      elif [ ! -f "./$path" ]; then continue
+      elif [ ! -r "./$path" ]; then echo unreadable >>"$tmp/trouble"
+      else case $path in
+        *"$nl"*) printf "%s\0" "$path" >>"$tmp/odd" ;;
+        *) printf "./%s\n" "$path" >>"$tmp/names" ;;
+      esac; fi
+    done
+  ' sh "$tmp" "$nl" <"$tmp/matched"
+  g hash-object -w --no-filters --stdin-paths <"$tmp/names" >"$tmp/ids" 2>>"$tmp/trouble" || {
+    tr '\n' '\0' <"$tmp/names" >>"$tmp/odd"
+    : >"$tmp/names"
+  }
+  while read -r id <&3 && IFS= read -r path <&4; do
+    bits=100644
+    [ ! -x "$path" ] || bits=100755
+    printf '%s %s\t%s\0' "$bits" "$id" "${path#./}"
+  done 3<"$tmp/ids" 4<"$tmp/names" >"$tmp/info"
+  xargs -0 sh -c '
+    eval "$1"; shift
+    for path; do
+      id=$(g hash-object -w --no-filters -- "$path") || continue
+      bits=100644
+      [ ! -x "$path" ] || bits=100755
+      printf "%s %s\t%s\0" "$bits" "$id" "${path#./}"
+    done
+  ' sh "$library" <"$tmp/odd" >>"$tmp/info" 2>>"$tmp/trouble"
+}
+
+# Reports which files of $tmp/matched are still there and not in the index in use; check-ignore leaves out what is.
+report_unmatched() {
+  ! grep -q -e 'unable to create' -e 'unable to write' -e 'No space left' "$tmp/trouble" ||
+    { cat "$tmp/trouble" >&2; return 1; }
+  xargs -0 sh -c 'for p; do case $p in */) ;; *) printf "./%s\0" "$p" ;; esac; done' sh <"$tmp/matched" |
+    g check-ignore -z --stdin 2>/dev/null | xargs -0 sh -c 'for p; do
+      if [ -e "$p" ] || [ -h "$p" ]; then printf "@skipped\0%s\0" "${p#./}"; fi
+    done' sh
+}
+
 # Each linked worktree of the repository: its HEAD, and its content. Their places go to $tmp/places.
 see_worktrees() {
   number=0
@@ -107,7 +177,8 @@ write_keeps() {
   [ ! -s "$tmp/keep" ] || g update-ref --stdin <"$tmp/keep"
 }
 
-# Everything of the repository whose top is the current directory. $1: its path, $2: its kind.
+# Everything of the repository whose top is the current directory. $1: its path, $2: its kind; further arguments:
+# pathspecs of ignored files that are work.
 see_repository() {
   : >"$tmp/keep"
   : >"$tmp/places"
@@ -138,6 +209,7 @@ see_repository() {
       keep "keep/stash/$number" "$entry"
       number=$((number + 1))
     done <"$tmp/stash"
+    see_ignored "$@" || return 1
   fi
   see_worktrees && write_keeps || return 1
   [ "$mode" = survey ] || [ -s "$tmp/keep" ] || return 0
@@ -205,6 +277,7 @@ GATHER_LIBRARY = LIBRARY + _FUNCTIONS
 
 GATHER = r"""
 mode=$1 cap=$2
+shift 2
 open_repository
 scratch
 outer=$tmp
@@ -223,7 +296,7 @@ else
     case $number in *[!0-9]*) ;; *) [ "$number" -lt "$snapshot" ] || snapshot=$((number + 1)) ;; esac
   done
 fi
-see_repository '' main || { wait; fail git; }
+see_repository '' main "$@" || { wait; fail git; }
 wait
 [ "$mode" != survey ] || field @ignored "$(cat "$tmp/ignored")"
 visit_found() {
@@ -258,7 +331,8 @@ if [ "$mode" = survey ] && [ -d "$main_common/modules" ]; then
   ' sh "$library" "$mode" "$outer" "$message" "$main" || fail git
 fi
 """
-"""Arguments: ``survey`` or ``snapshot``, and the cap for untracked files in bytes or "". Standard input: the message.
+"""Arguments: ``survey`` or ``snapshot``, the cap for untracked files in bytes or "", pathspecs of ignored files that a
+survey keeps (of the main repository only). Standard input: the message.
 
 Prints records: ``@repository`` path kind head branch tree operation dirty refs, ``@ignored`` count, ``@skipped`` path,
 ``@broken`` path.

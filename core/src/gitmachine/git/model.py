@@ -10,8 +10,10 @@ from typing import Literal
 import attrs
 
 from gitmachine.errors import ConfigError
+from gitmachine.git.ignored import glob_problem
 
 __all__ = [
+    "IGNORED_REF",
     "KEEP_PREFIX",
     "SNAPSHOT_PREFIX",
     "Change",
@@ -33,6 +35,9 @@ KEEP_PREFIX = "refs/gitmachine/keep/"
 
 ``keep/stash/<n>`` is a stash entry, ``keep/worktree/<name>`` a worktree's HEAD, ``keep/head`` a detached HEAD.
 """
+
+IGNORED_REF = f"{KEEP_PREFIX}ignored"
+"""In the machine: a commit of the ignored files that are to be kept."""
 
 SNAPSHOT_PREFIX = "refs/gitmachine/snapshot/"
 """In the machine: commits of a whole working tree, made beside the branch."""
@@ -67,7 +72,8 @@ class GitOptions:
         diverged: what a push does when the remote's branch has other commits: ``fail``, ``rebase``, or ``sibling``
             (push to ``<session>-<short sha>``).
         pull: what a pull does: ``ff`` only, ``rebase`` or ``merge``.
-        keep_ignored: globs of ignored files that are kept on the host at stop.
+        keep_ignored: globs of ignored files of the main repository that are kept on the host at pause and stop
+            (`gitmachine.git.ignored` says how they match).
     """
 
     transport: Literal["relay", "direct"] = "relay"
@@ -88,6 +94,8 @@ class GitOptions:
             )
         if self.depth is not None and self.depth < 1:
             problems.append(f"expected a number of commits from 1 up, not {self.depth} @ git.depth")
+        found = map(glob_problem, self.keep_ignored)
+        problems += [f"{problem} @ git.keep_ignored" for problem in found if problem is not None]
         choices = {
             "transport": ("relay", "direct"),
             "lfs": ("skip", "error", "fetch"),

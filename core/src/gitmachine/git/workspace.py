@@ -10,10 +10,11 @@ from gitmachine.errors import CheckoutError, CommandTimeoutError, CommitError, C
 from gitmachine.execution import ExecRequest
 from gitmachine.git import gathering, integration, parsing, scripts, shell
 from gitmachine.git.failures import MAX_STDERR_CHARACTERS, git_error, listing
+from gitmachine.git.ignored import glob_problem, pathspecs
 from gitmachine.git.model import CommitOutcome, FoundRepository, Snapshot, Survey
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from gitmachine.execution import ExecResult
     from gitmachine.git.model import Changes, Commit, GitIdentity
@@ -174,13 +175,23 @@ class Workspace:
             return None
         return CommitOutcome(sha=report.sha, message=message, changes=report.changes, unreadable=report.unreadable)
 
-    async def survey(self) -> Survey:
+    async def survey(self, *, keep_ignored: Sequence[str] = ()) -> Survey:
         """Return all work in the machine: every ref, stash, worktree, nested repository, and uncommitted content.
 
         What no ref names gets one under ``refs/gitmachine/keep/`` in its repository, so that it can be fetched; those
         of an earlier survey are replaced. Two surveys of the same work are equal. Index and branches stay untouched.
+
+        Args:
+            keep_ignored: globs of ignored files that are work too (`gitmachine.git.ignored`): those of the main
+                repository get `IGNORED_REF`, whatever their size. What cannot be read is in `unreadable`.
+
+        Raises:
+            ConfigError: a glob means nothing.
         """
-        seen = await self._gather("survey", "uncommitted changes\n")
+        problems = [problem for glob in keep_ignored if (problem := glob_problem(glob)) is not None]
+        if problems:
+            raise ConfigError(*problems)
+        seen = await self._gather("survey", "uncommitted changes\n", "", *pathspecs(keep_ignored))
         main, *others = seen.repositories
         return Survey(
             head=main.head,
@@ -224,10 +235,9 @@ class Workspace:
             in_progress=main.operation,
         )
 
-    async def _gather(self, mode: str, message: str, cap: str = "") -> parsing.Gathering:
-        result = await self._run(
-            mode, gathering.GATHER, mode, cap, stdin=parsing.encode(message), library=gathering.GATHER_LIBRARY
-        )
+    async def _gather(self, mode: str, message: str, cap: str, *ignored: str) -> parsing.Gathering:
+        script, library = gathering.GATHER, gathering.GATHER_LIBRARY
+        result = await self._run(mode, script, mode, cap, *ignored, stdin=parsing.encode(message), library=library)
         if result.truncated:
             raise GitError(f"the {mode} is larger than {MAX_ANSWER_BYTES} bytes", argv=("git", mode))
         return parsing.parse_gathering(parsing.parse_fields(result.stdout_bytes))

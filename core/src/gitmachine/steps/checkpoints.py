@@ -27,7 +27,7 @@ async def checkpoint(ctx: Context, message: str | None) -> Checkpoint:
 
 async def _take(ctx: Context, operation: Operation, message: str) -> Checkpoint:
     snapshot = await ctx.workspace.snapshot(message, max_untracked_bytes=MAX_UNTRACKED_BYTES)
-    await keep_on_host(ctx, await ctx.workspace.survey())
+    await keep_on_host(ctx, await ctx.survey())
     made = await ctx.transport.store.add_checkpoint(snapshot.sha)
     operation.emit(ctx.event(GitCheckpointed, number=made.number, sha=made.sha, skipped=snapshot.skipped))
     return made

@@ -32,13 +32,13 @@ async def pause(ctx: Context) -> None:
             raise ctx.machine.unsupported("pause", Capability.PAUSE)
         if ctx.setup.auto_commit:
             await auto_commit(ctx, operation, reason="pause")
-        survey = await ctx.workspace.survey()
+        survey = await ctx.survey()
         await call(ctx.setup.on_pause, ctx.gm)
-        after = await ctx.workspace.survey()
+        after = await ctx.survey()
         if not same_work(survey, after):
             if ctx.setup.auto_commit:
                 await auto_commit(ctx, operation, reason="pause")
-            after = await ctx.workspace.survey()
+            after = await ctx.survey()
         await keep_on_host(ctx, after)
         await ctx.machine.pause()
         await ctx.journal.update_machine(ctx.key, state="paused", head=session_sha(ctx, after), tree=after.tree)
@@ -69,7 +69,7 @@ async def _verify(ctx: Context, recorded: MachineRecord) -> bool | None:
     """
     if recorded.tree is None:
         return None
-    survey = await ctx.workspace.survey()
+    survey = await ctx.survey()
     head = session_sha(ctx, survey)
     if head == recorded.head:
         return survey.tree == recorded.tree

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gitmachine.errors import CommitError, GitError, PushError
 from gitmachine.events import GitCommitted, GitPushed, GitRescued
+from gitmachine.git.model import IGNORED_REF
 from gitmachine.outcomes import Kept, KeptKind, PushResult, Rescue
 from gitmachine.state.places import make_private
 from gitmachine.steps.unlocking import unlock
@@ -43,8 +44,9 @@ def session_sha(ctx: Context, survey: Survey) -> str | None:
 
 
 def same_work(one: Survey, other: Survey) -> bool:
-    """Tell whether two surveys found the same work."""
-    return (one.refs, one.nested_refs, one.head) == (other.refs, other.nested_refs, other.head)
+    """Tell whether two surveys found the same work; ignored files may differ, since nothing is published of them."""
+    refs = [{ref: sha for ref, sha in survey.refs.items() if ref != IGNORED_REF} for survey in (one, other)]
+    return (refs[0], one.nested_refs, one.head) == (refs[1], other.nested_refs, other.head)
 
 
 async def commit(

@@ -123,7 +123,7 @@ async def _secure(ctx: Context, operation: Operation, *, force: bool) -> _Secure
     try:
         if ctx.setup.auto_commit:
             await auto_commit(ctx, operation, reason="stop")
-        survey = await ctx.workspace.survey()
+        survey = await ctx.survey()
         await keep_on_host(ctx, survey)
     except GitError as error:
         return await _give_up_repository(ctx, operation, error, force=force)
@@ -142,7 +142,7 @@ async def _secure(ctx: Context, operation: Operation, *, force: bool) -> _Secure
             raise _kept_machine(ctx, error) from error
         return _Secured(survey=survey, kept=await kept_work(ctx), rescue=error.rescue)
     if pushed is not None and pushed.local_sha != sha:
-        survey = await ctx.workspace.survey()
+        survey = await ctx.survey()
     return _Secured(survey=survey, push=pushed, kept=await kept_work(ctx))
 
 
@@ -192,9 +192,9 @@ async def _secure_again(ctx: Context, operation: Operation, secured: _Secured, *
     if secured.unreadable:
         return secured
     for _ in range(MAX_ROUNDS):
-        found = await ctx.workspace.survey()
+        found = await ctx.survey()
         if same_work(found, secured.survey):
-            return secured
+            return await _keep_ignored(ctx, secured, found)
         secured = await _secure(ctx, operation, force=force)
         if can_end:
             return secured
@@ -202,6 +202,14 @@ async def _secure_again(ctx: Context, operation: Operation, secured: _Secured, *
         f"the work in {ctx.path} keeps changing while it is being published, and {ctx.inner.provider} machines cannot "
         "end their processes: end them and call stop() again"
     )
+
+
+async def _keep_ignored(ctx: Context, secured: _Secured, found: Survey) -> _Secured:
+    """Have the newest of the ignored files; a log that is always written to is no reason to publish again."""
+    if found.refs == secured.survey.refs:
+        return secured
+    await keep_on_host(ctx, found)
+    return attrs.evolve(secured, survey=found, kept=await kept_work(ctx))
 
 
 async def _destroy(ctx: Context, operation: Operation, secured: _Secured) -> None:

@@ -60,7 +60,7 @@ async def commit(ctx: Context, message: str | None) -> str | None:
 async def push(ctx: Context) -> PushResult:
     """Publish the commits of the session branch; uncommitted changes stay as they are."""
     async with ctx.exclusive("push") as operation, ctx.awake("push"):
-        survey = await ctx.workspace.survey()
+        survey = await ctx.survey()
         if publishing.session_sha(ctx, survey) is None:
             raise GitError(f"the branch {ctx.branch!r} has no commit yet: commit something before push()")
         await publishing.keep_on_host(ctx, survey)
