@@ -104,13 +104,14 @@ async def _bring(
 ) -> None:
     shas = set(wanted.values())
     missing = sorted(shas - await store.present(shas))
-    if missing or not await store.connected(shas):
-        wants = {f"{INCOMING}{number}": sha for number, sha in enumerate(missing or sorted(shas))}
-        try:
-            await outward.bring(machine, path, store.path, wants, check=True, shallow=shallow)
-        except FsckRefused as refusal:
-            kept = await _quarantine(store, outward, machine, path, wants)
-            raise GitError(f"{refusal}; it is kept, unchecked, in {str(kept)!r}", stderr=refusal.stderr) from refusal
+    if not missing and await store.connected(shas):
+        return
+    wants = {f"{INCOMING}{number}": sha for number, sha in enumerate(missing or sorted(shas))}
+    try:
+        await outward.bring(machine, path, store.path, wants, check=True, shallow=shallow)
+    except FsckRefused as refusal:
+        kept = await _quarantine(store, outward, machine, path, wants)
+        raise GitError(f"{refusal}; it is kept, unchecked, in {str(kept)!r}", stderr=refusal.stderr) from refusal
     if await store.present(shas) != shas or not await store.connected(shas):
         raise IncompleteError(f"the work in {path!r} did not arrive completely: its history has gaps")
 
