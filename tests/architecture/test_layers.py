@@ -11,7 +11,7 @@ LAYERS = [
     {"clock", "errors", "execution", "events", "machine", "outcomes", "output", "provider", "pump"},
     {"hookspecs", "git"},
     {"machines", "state", "plugins", "config"},
-    {"catalog", "session", "steps"},
+    {"catalog", "session", "steps", "upkeep"},
     {"sync", "_portal"},
     {"cli", "__main__", "testing"},
 ]

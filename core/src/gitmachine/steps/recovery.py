@@ -45,7 +45,8 @@ class Recovery:
 
     Attributes:
         key: the session's key.
-        label: what the machine is called.
+        label: what the machine is called: its name, else its key.
+        name: the name given to it, or None.
         provider: its provider.
         machine_id: its id, or None.
         session: the session branch.
@@ -57,6 +58,7 @@ class Recovery:
 
     key: str
     label: str
+    name: str | None
     provider: str
     machine_id: str | None
     session: str
@@ -94,6 +96,7 @@ class _Story:
         return Recovery(
             key=record.key,
             label=record.label,
+            name=record.name,
             provider=record.provider,
             machine_id=record.machine_id,
             session=record.session,
@@ -226,7 +229,7 @@ async def _finish_stop(story: _Story, ctx: Context, intent: Intent) -> bool:
     if ctx.machine.state is MachineState.PAUSED:
         await ctx.machine.resume()
     try:
-        survey = await ctx.workspace.survey()
+        survey = await ctx.survey()
     except GitError as error:
         if not _receipt(intent).get("rescue"):
             story.tell(
@@ -271,7 +274,7 @@ async def _undo_start(story: _Story, ctx: Context) -> bool:
         if ctx.machine.state is MachineState.PAUSED:
             await ctx.machine.resume()
         try:
-            survey = await ctx.workspace.survey()
+            survey = await ctx.survey()
         except GitError as error:
             story.tell(f"its start was interrupted, and its repository cannot be read ({error}): kept as running")
             return False

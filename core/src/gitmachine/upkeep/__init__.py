@@ -1,0 +1,37 @@
+"""Looking after what sessions left: recovery after a crash, garbage, rescues, caches."""
+
+from gitmachine.steps.recovery import Recovery
+from gitmachine.steps.remains import is_orphan
+from gitmachine.upkeep.caches import CacheEntry, CacheUsage, Pruned, cache_usage, prune_cache
+from gitmachine.upkeep.garbage import Collected, collect_garbage
+from gitmachine.upkeep.recoveries import recover, recover_all
+from gitmachine.upkeep.rescues import (
+    Published,
+    RescueDetails,
+    SavedWork,
+    drop_rescue,
+    push_rescue,
+    rescues,
+    show_rescue,
+)
+
+__all__ = [
+    "CacheEntry",
+    "CacheUsage",
+    "Collected",
+    "Pruned",
+    "Published",
+    "Recovery",
+    "RescueDetails",
+    "SavedWork",
+    "cache_usage",
+    "collect_garbage",
+    "drop_rescue",
+    "is_orphan",
+    "prune_cache",
+    "push_rescue",
+    "recover",
+    "recover_all",
+    "rescues",
+    "show_rescue",
+]
