@@ -50,6 +50,7 @@ ALIASES = {
     "Callable[[int], object]": "Callable[[int], Awaitable[None] | None]",
     "str | Callable[[], str | GitCredential | None] | None": "TokenSource",
     "Iterable[bytes]": "AsyncIterable[bytes]",
+    "Run": "AsyncRun",
 }
 """How the blocking class spells what the asynchronous one calls so."""
 
@@ -167,6 +168,9 @@ CALLS = [
     ("rollback", (1,), {}),
     ("update", (), {"env": {"LATER": "1"}}),
     ("get_host", (80,), {}),
+    ("spawn", (["sleep", "600"],), {"name": "sleeper"}),
+    ("runs", (), {}),
+    ("attach", ("sleeper",), {}),
     ("pause", (), {}),
     ("resume", (), {}),
     ("logs", (), {}),
@@ -179,6 +183,7 @@ PROPERTIES = [name for name, value in ASYNC.items() if isinstance(value, propert
 def outcome(value):
     """Return what can be compared of a result: ids, times and paths differ between two sessions."""
     text = re.sub(r"[0-9a-f]{40}", "<sha>", repr(value))
+    text = re.sub(r"<(Async)?Run \w+|\bid='\w+'", "<run>", text)
     text = re.sub(r"duration=[0-9.e-]+|datetime\([^)]*\)", "<time>", text)
     return re.sub(r"/[^' ]*machine-\w+|0x[0-9a-f]+", "<machine>", text)
 

@@ -56,7 +56,7 @@ class Stream:
         self._offset = offset
         self._follow = follow
         self._end: int | None = None
-        self._done = False
+        self._last: Piece | None = None
 
     async def next(self) -> bytes | None:
         """Return the next bytes; None at the end.
@@ -64,8 +64,10 @@ class Stream:
         Raises:
             MachineError: the run was followed and ended without an exit code; what there was has been returned.
         """
-        while not self._done:
-            piece = await look(self._ctx, self._run_id, {self._which: self._offset}, wait=self._follow)
+        while self._end is None or self._offset < self._end:
+            if self._last is not None:
+                await breathe(self._last)
+            piece = self._last = await look(self._ctx, self._run_id, {self._which: self._offset}, wait=self._follow)
             data, total = output_of(piece, self._which)
             check_progress(self._run_id, data, self._offset, total)
             if self._end is None and (piece.ended or not self._follow):
@@ -73,12 +75,10 @@ class Stream:
             if self._end is not None:
                 data = data[: max(0, self._end - self._offset)]
             self._offset += len(data)
-            self._done = self._end is not None and self._offset >= self._end
             if data:
-                await breathe(piece)
                 return data
-            if self._done and self._follow:
-                exit_code_of(self._run_id, piece)
+        if self._follow and self._last is not None:
+            exit_code_of(self._run_id, self._last)
         return None
 
 

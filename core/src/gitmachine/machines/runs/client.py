@@ -13,6 +13,7 @@ import attrs
 from gitmachine.errors import ConfigError, MachineError, StateError
 from gitmachine.execution import ExecRequest
 from gitmachine.machines.runs import scripts
+from gitmachine.machines.runs.ending import END
 from gitmachine.outcomes import RunInfo, RunState
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ class Runs:
         await self._end(grace_seconds, "all", self._directory)
 
     async def _end(self, grace_seconds: float, *which: str) -> None:
-        argv = scripts.argv(scripts.END, str(round(grace_seconds)), *which)
+        argv = scripts.argv(END, str(round(grace_seconds)), *which)
         result = await self._execute(ExecRequest(argv=argv, timeout=SHORT_SECONDS + grace_seconds))
         if not result.stdout_bytes.endswith(b"ended\n"):
             raise _failure("end the runs", result)

@@ -17,9 +17,9 @@ or ``env -i`` still have it. A machine that marks commands by itself is left its
 
 from __future__ import annotations
 
-__all__ = ["END", "LIST", "READ", "START", "SUPERVISOR", "argv"]
+__all__ = ["LIBRARY", "LIST", "READ", "START", "SUPERVISOR", "argv"]
 
-_LIBRARY = r"""
+LIBRARY = r"""
 PATH=/usr/local/bin:/usr/bin:/bin${PATH:+:$PATH}
 umask 077
 fail() { printf '@fail %s\n' "$1"; exit 3; }
@@ -104,6 +104,7 @@ look() {
   read_exit "$1" || :
 }
 """
+"""What every script begins with. It sets variables of many names."""
 
 SUPERVISOR = (
     r"""
@@ -117,7 +118,7 @@ set -- "$!" "$@"
 cat <"$2/err" >>"$2/stderr" &
 set -- "$!" "$@"
 ("""
-    + _LIBRARY
+    + LIBRARY
     + r"""
 start_of $$
 mark_of $$
@@ -139,7 +140,7 @@ printf '%s\n' "$line $session $mark" >"$dir/pid.new" && mv -f -- "$dir/pid.new" 
 )
 code=$? cat2=$1 cat1=$2 dir=$3
 """
-    + _LIBRARY
+    + LIBRARY
     + r"""
 # The output is in when the cats have seen its end; where a child that was left behind holds a pipe, when they have had
 # nothing to do for a second.
@@ -177,7 +178,7 @@ START = (
     r"""
 set -- "$(umask)" "${PATH-}" "$@"
 ("""
-    + _LIBRARY
+    + LIBRARY
     + r"""
 dir=$4/$5
 mkdir -p -- "$4" && mkdir -- "$dir" || fail "cannot make the directory $dir"
@@ -202,7 +203,7 @@ printf '%s\n' "$$ $start" >"$dir/starter" && printf '%s\n' "$6" >"$dir/info.new"
   gitmachine "$@"
 )
 ("""
-    + _LIBRARY
+    + LIBRARY
     + r"""
 tries=0
 until [ -e "$4/$5/pid" ]; do
@@ -217,7 +218,7 @@ echo started
 """Start a run; stdin is its input. Arguments: supervisor, directory of all runs, id, info, mark, command…"""
 
 LIST = (
-    _LIBRARY
+    LIBRARY
     + r"""
 for dir in "$1"/*/; do
   dir=${dir%/}
@@ -231,7 +232,7 @@ done
 """Print two lines for each run: what `look` finds, and its info. Argument: the directory of all runs."""
 
 READ = (
-    _LIBRARY
+    LIBRARY
     + r"""
 dir=$1
 [ -e "$dir/starter" ] || fail gone
@@ -258,126 +259,6 @@ case $2 in *e*) piece "$dir/stderr" "$err" "$4" "$5" >&2 ;; esac
 Waits, while there is nothing new. Arguments: the run's directory, which streams (o, e, oe or -), the offset in each,
 the most bytes of each, and how long to nap between looks.
 """
-
-END = (
-    _LIBRARY
-    + r"""
-grace=$1
-shift
-if [ "$1" = all ]; then set -- "$2"/*/; fi
-
-# Prints "pid parent session" of each process that is not a zombie.
-table() {
-  if [ -r /proc/self/stat ]; then
-    for entry in /proc/[0-9]*; do
-      stat_of "${entry#/proc/}" || continue
-      set -- $fields
-      case $1 in [ZXx]) ;; *) echo "${entry#/proc/} $2 $4" ;; esac
-    done
-  else
-    ps -A -o pid= -o ppid= -o pgid=
-  fi
-}
-
-# Sets targets to the processes of the run in $1, without its supervisor and cats, which are to see its end.
-find_targets() {
-  read_pid "$1"
-  members=' ' targets=''
-  [ -n "$pid" ] || return 0
-  start_of "$pid"
-  own=$start
-  # The number of a session is not given to a new process while the session has members.
-  [ -z "$own" ] || [ "$own" = "$begun" ] || session=0
-  [ "$own" != "$begun" ] || members=" $pid "
-  mark_of $$
-  if [ "$marked" != unlimited ] && [ "$marked" != "$mark" ]; then
-    for entry in $(grep -ls "^Max file locks  *$marked " /proc/[0-9]*/limits); do
-      entry=${entry#/proc/}
-      members="$members${entry%/limits} "
-    done
-  fi
-  rows=$(table)
-  grown=1
-  while [ -n "$grown" ]; do
-    grown=''
-    while read -r one parent its_session; do
-      case $members in *" $one "*) continue ;; esac
-      case $members in
-        *" $parent "*) ;;
-        *) [ "$session" != 0 ] && [ "$its_session" = "$session" ] || continue ;;
-      esac
-      members="$members$one " grown=1
-    done <<ROWS
-$rows
-ROWS
-  done
-  while read -r one parent its_session; do
-    case " $$ $pid $cat1 $cat2 " in *" $one "*) continue ;; esac
-    case $members in *" $one "*) targets="$targets $one" ;; esac
-  done <<ROWS
-$rows
-ROWS
-}
-
-is_over() {
-  find_targets "$1"
-  [ -z "$targets" ] && { [ -e "$1/exit" ] || ! is_alive "$pid" "$begun"; }
-}
-
-# Ask.
-for dir; do
-  dir=${dir%/}
-  [ -e "$dir/starter" ] || continue
-  find_targets "$dir"
-  [ -e "$dir/exit" ] || : >"$dir/killed"
-  [ "$grace" -gt 0 ] && [ -n "$targets" ] || continue
-  kill -TERM $targets 2>/dev/null
-  kill -CONT $targets 2>/dev/null
-done
-
-# Wait.
-began=$(date +%s)
-while [ "$grace" -gt 0 ]; do
-  busy=''
-  for dir; do
-    dir=${dir%/}
-    [ ! -e "$dir/starter" ] || is_over "$dir" || busy=1
-  done
-  [ -n "$busy" ] && [ $(($(date +%s) - began)) -lt "$grace" ] || break
-  nap 0.05
-done
-
-# Kill, all stopped first so that none forks out of sight; then the supervisor writes down how it ended.
-for dir; do
-  dir=${dir%/}
-  [ -e "$dir/starter" ] || continue
-  rounds=0 stopped=' '
-  while [ "$rounds" -lt 100 ]; do
-    rounds=$((rounds + 1))
-    find_targets "$dir"
-    [ -n "$targets" ] || break
-    fresh=''
-    for one in $targets; do
-      case $stopped in *" $one "*) ;; *) fresh="$fresh $one" stopped="$stopped$one " ;; esac
-    done
-    if [ -n "$fresh" ]; then kill -STOP $fresh 2>/dev/null; continue; fi
-    kill -KILL $targets 2>/dev/null
-    stopped=' '
-    nap 0.02
-  done
-  read_pid "$dir"
-  rounds=0
-  while [ ! -e "$dir/exit" ] && is_alive "$pid" "$begun"; do
-    rounds=$((rounds + 1))
-    if [ "$rounds" -gt 250 ]; then kill -KILL "$pid" "$cat1" "$cat2" 2>/dev/null; break; fi
-    nap 0.02
-  done
-done
-echo ended
-"""
-)
-"""End runs with everything they started. Arguments: seconds between SIGTERM and SIGKILL (0: SIGKILL at once), then the
-runs' directories, or ``all`` and the directory of all runs."""
 
 
 def argv(script: str, *args: str) -> tuple[str, ...]:
