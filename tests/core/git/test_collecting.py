@@ -15,7 +15,7 @@ from gitmachine.git.model import GitIdentity, GitOptions
 from gitmachine.git.store import machine_ref
 from gitmachine.git.workspace import Workspace
 from support.machines import FilesMachine, StreamMachine
-from support.repos import git, make_remote
+from support.repos import add_commit, git, make_empty_remote, make_remote
 
 MACHINES = pytest.mark.parametrize("machine", [StreamMachine, FilesMachine])
 
@@ -99,6 +99,27 @@ async def test_a_repository_with_missing_objects_is_an_error_every_time(bench, r
 
 
 @MACHINES
+async def test_an_empty_repository_has_nothing_to_collect(bench, tmp_path, machine):
+    one = await bench(make_empty_remote(tmp_path / "empty.git"), machine=machine)
+    await one.begin()
+    await one.collect()
+    assert await one.transport.store.refs() == {}
+    assert await one.transport.store.unpublished(one.transport.remote_state, "feat") == ()
+
+
+@MACHINES
+async def test_work_on_top_of_what_the_agent_fetched_shallowly_is_collected(bench, remote, machine):
+    one = await bench(remote, machine=machine)
+    await one.begin()
+    add_commit(remote, "main", {"x": b"1"})
+    add_commit(remote, "main", {"x": b"2"})
+    await one.sh(f"git fetch -q --depth=1 file://{remote} main && git reset -q --hard FETCH_HEAD")
+    sha = await one.commit("mine.txt")
+    await one.collect()
+    assert git("-C", one.transport.store.path, "rev-list", "--count", sha) == "23"
+
+
+@MACHINES
 async def test_a_detached_head_is_collected(bench, remote, machine):
     one = await bench(remote, machine=machine)
     await one.begin()
@@ -147,6 +168,25 @@ async def test_a_shallow_nested_repository_is_kept_without_making_the_store_shal
     assert git("-C", store.path, "rev-list", "--count", "refs/machine/heads/feat") == "20"
     kept = await store.unpublished(one.transport.remote_state, "feat")
     assert sha in {entry.sha for entry in kept if entry.path == "again"}
+
+
+@MACHINES
+async def test_a_shallow_clone_of_another_repository_is_kept_beside(bench, remote, machine, tmp_path):
+    one = await bench(remote, machine=machine)
+    await one.begin()
+    other = make_remote(tmp_path / "other.git", commits=30, branch="trunk")
+    add_commit(other, "trunk", {"other": b"1"})
+    await one.sh(f"git clone -q --depth 2 file://{other} sub")
+    sha = await one.sh("git commit -q --allow-empty -m mine && git rev-parse HEAD", cwd=f"{one.path}/sub")
+    await one.collect("sub")
+    await one.collect("sub")
+    store = one.transport.store
+    assert not (store.path / "shallow").exists()
+    kept = await store.unpublished(one.transport.remote_state, "feat")
+    assert [(entry.kind, entry.path, entry.sha) for entry in kept] == [("nested", "sub", sha)]
+    (aside,) = (store.path / "nested").glob("*.git")
+    assert git("-C", aside, "show", f"{sha}:other") == "1"
+    git("-C", aside, "fsck", "--strict")
 
 
 async def test_a_broken_nested_repository_does_not_keep_the_others_from_being_saved(bench, remote):

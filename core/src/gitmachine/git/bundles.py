@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gitmachine.errors import CloneError, GitError
-from gitmachine.git.carrier import FSCK_CONFIG, Inward, Outward, check_fsck
+from gitmachine.git.carrier import FSCK_CONFIG, IncompleteError, Inward, Outward, check_fsck
 from gitmachine.git.carrying import ENTER, FINISH, run_script
 from gitmachine.git.host import GitCall, HostGit
 from gitmachine.git.mirror import make_bare, read_refs
@@ -85,6 +85,13 @@ _CLEAN = r"""
 cd -- "$1" 2>/dev/null || exit 94
 [ -e .git ] || export GIT_DIR=. GIT_WORK_TREE=.
 gitdir=$(g rev-parse --absolute-git-dir) && rm -rf -- "$gitdir/gitmachine-out"
+"""
+
+_SHALLOW = r"""
+cd -- "$1" 2>/dev/null || exit 94
+[ -e .git ] || export GIT_DIR=. GIT_WORK_TREE=.
+file=$(g rev-parse --git-common-dir)/shallow
+[ ! -f "$file" ] || cat "$file"
 """
 
 
@@ -185,7 +192,10 @@ class BundleOutward(Outward):
             file = scratch / "out.bundle"
             await self._read_parts(machine, directory, names, file)
             await run_script(machine, _CLEAN, path, doing="tidying up")
-            await self._unpack(scratch, file, target, wants, check=check, shallow=shallow)
+            ends = b""
+            if shallow:
+                ends = await run_script(machine, _SHALLOW, path, doing="reading where the history ends")
+            await self._unpack(scratch, file, target, wants, check=check, ends=ends)
 
     async def _haves(self, target: Path) -> list[str]:
         own = (await read_refs(self._host, target)).values()
@@ -208,7 +218,7 @@ class BundleOutward(Outward):
             await asyncio.to_thread(_append, file, data)
 
     async def _unpack(
-        self, scratch: Path, file: Path, target: Path, wants: Mapping[str, str], *, check: bool, shallow: bool
+        self, scratch: Path, file: Path, target: Path, wants: Mapping[str, str], *, check: bool, ends: bytes
     ) -> None:
         # Git before 2.45 checks no objects that come as a bundle, so they are fetched once more, from a repository
         # that borrows the target's objects.
@@ -219,8 +229,10 @@ class BundleOutward(Outward):
         result = await self._host.run(call)
         if result.exit_code != 0:
             raise GitError(f"the machine's bundle could not be unpacked: {result.stderr}", stderr=result.stderr)
+        if ends:
+            await asyncio.to_thread((aside / "shallow").write_bytes, ends)
         await self._name(aside, wants)
-        options = ["--no-tags", "--no-write-fetch-head", "--quiet", *(["--update-shallow"] if shallow else [])]
+        options = ["--no-tags", "--no-write-fetch-head", "--quiet", *(["--update-shallow"] if ends else [])]
         call = GitCall(
             args=("fetch", *options, aside.as_uri(), *(f"+{ref}:{ref}" for ref in wants)),
             git_dir=target,
@@ -231,7 +243,7 @@ class BundleOutward(Outward):
         result = await self._host.run(call)
         if result.exit_code != 0:
             check_fsck(result.stderr)
-            raise GitError(f"the work could not be stored: {result.stderr[-500:]}", stderr=result.stderr)
+            raise IncompleteError(f"the work could not be stored: {result.stderr[-500:]}", stderr=result.stderr)
 
     async def _name(self, aside: Path, wants: Mapping[str, str]) -> None:
         script = "".join(f"update {ref}\0{sha}\0\0" for ref, sha in wants.items())

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gitmachine.git.carrying import Delivery
     from gitmachine.machine import Machine
 
-__all__ = ["FSCK_CONFIG", "FsckRefused", "Inward", "Outward", "check_fsck"]
+__all__ = ["FSCK_CONFIG", "FsckRefused", "IncompleteError", "Inward", "Outward", "check_fsck"]
 
 # What a hostile machine could hurt somebody with is an error (git's own default for most; the rest are warnings that
 # a strict check turns into errors). What old, famous repositories contain is not: an agent may well have cloned one.
@@ -29,6 +29,10 @@ FSCK_CONFIG = ("fetch.fsckObjects=true", *(f"fetch.fsck.{name}=warn" for name in
 
 class FsckRefused(GitError):  # noqa: N818  # internal: the caller quarantines and reports
     """Git's check found something dangerous in what a machine sent."""
+
+
+class IncompleteError(GitError):
+    """What arrived lacks what it is built on."""
 
 
 class Inward(ABC):
@@ -57,6 +61,7 @@ class Outward(ABC):
 
         Raises:
             FsckRefused: the check refused; nothing was stored.
+            IncompleteError: it cannot be stored, for it lacks what it is built on.
             GitError: the transfer failed.
         """
 

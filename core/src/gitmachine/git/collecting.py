@@ -6,7 +6,7 @@ import posixpath
 from typing import TYPE_CHECKING
 
 from gitmachine.errors import GitError
-from gitmachine.git.carrier import FsckRefused
+from gitmachine.git.carrier import FsckRefused, IncompleteError
 from gitmachine.git.mirror import make_bare
 from gitmachine.git.model import KEEP_PREFIX
 from gitmachine.git.store import INCOMING, MACHINE, NESTED, SessionRepository, machine_ref, nested_key
@@ -76,21 +76,20 @@ async def _collect_nested(
     store: SessionRepository, outward: Outward, machine: Machine, inside: str, key: str, refs: Mapping[str, str]
 ) -> None:
     wanted = {machine_ref(ref, key): sha for ref, sha in refs.items()}
-    try:
-        await _bring(store, outward, machine, inside, wanted)
-    except IncompleteError:
-        # A shallow clone: its gaps must not become the store's, or the main branch could not be bundled any more.
-        aside = SessionRepository(store.nested_store(key), store.host)
-        length = {len(sha) for sha in refs.values()}
-        await make_bare(store.host, aside.path, object_format="sha256" if length == {64} else "sha1")
-        await _bring(aside, outward, machine, inside, wanted, shallow=True)
-        await aside.settle(wanted, below=f"{NESTED}{key}/")
-        return
-    await store.settle(wanted, below=f"{NESTED}{key}/")
-
-
-class IncompleteError(GitError):
-    """What arrived lacks what it is built on."""
+    below = f"{NESTED}{key}/"
+    aside = SessionRepository(store.nested_store(key), store.host)
+    if not aside.path.exists():
+        try:
+            await _bring(store, outward, machine, inside, wanted)
+        except IncompleteError:
+            # A shallow clone: its gaps must not become the store's, or the main branch could not be bundled any more.
+            lengths = {len(sha) for sha in refs.values()}
+            await make_bare(store.host, aside.path, object_format="sha256" if lengths == {64} else "sha1")
+        else:
+            await store.settle(wanted, below=below)
+            return
+    await _bring(aside, outward, machine, inside, wanted, shallow=True)
+    await aside.settle(wanted, below=below)
 
 
 async def _bring(

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from gitmachine.errors import CloneError, CommandTimeoutError, GitError, PushError
 from gitmachine.git.bundles import BundleOutward
+from gitmachine.git.carrier import IncompleteError
 from gitmachine.git.carrying import ENTER, FINISH, Delivery, carry_error, object_format, run_script, script_request
-from gitmachine.git.collecting import IncompleteError, collect
+from gitmachine.git.collecting import collect
 from gitmachine.git.credentials import CredentialSource, credential_config, credential_input
 from gitmachine.git.host import GitResult
 from gitmachine.git.lfs import direct_lfs

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from gitmachine.errors import CloneError
 from gitmachine.git.bundles import BundleInward, BundleOutward
+from gitmachine.git.carrier import IncompleteError
 from gitmachine.git.carrying import Delivery, object_format
 from gitmachine.git.collecting import collect
 from gitmachine.git.host import GitCall
@@ -61,7 +62,12 @@ class RelayTransport(Transport):
     async def collect(self, machine: Machine, path: str, survey: Survey) -> None:
         """Fetch from the machine into the session repository."""
         await self.store.open()
-        await collect(self.store, self.outward(machine), machine, path, survey)
+        try:
+            await collect(self.store, self.outward(machine), machine, path, survey)
+        except IncompleteError:
+            # An agent with a network fetches for itself: its work may stand on commits that only the remote has.
+            await self.mirror.update(self.setup.credentials)
+            await collect(self.store, self.outward(machine), machine, path, survey)
 
     async def publish(
         self,
