@@ -89,6 +89,8 @@ class GitServer:
 @contextlib.contextmanager
 def serving(root: Path, *, token: str | None = None, username: str | None = None) -> Iterator[GitServer]:
     """Serve the repositories below `root` for the time of a `with`."""
+    # A proxy of the network that the tests run in cannot reach this host's loopback.
+    os.environ["no_proxy"] = ",".join(filter(None, {*os.environ.get("no_proxy", "").split(","), "127.0.0.1"}))
     server = GitServer(root, token=token, username=username)
     server.start()
     try:
