@@ -95,6 +95,7 @@ class Context(Recording):
     def renew(self) -> None:
         """Forget the last start, for the next one."""
         self.key = new_key()
+        self.attached = False
         self.branch = self.setup.session or f"gitmachine/{self.key}"
         self.start_sha: str | None = None
         self.created = False

@@ -27,6 +27,8 @@ class Recording:
     branch: str
     start_sha: str | None
     created: bool
+    attached: bool = False
+    """Whether the session only acts on a machine that may be somebody else's."""
 
     async def remember(self) -> None:
         """Keep what another process needs to go on with this session."""
@@ -55,12 +57,15 @@ class Recording:
         return await self.journal.intend(self.key, operation, {"pid": pid, "started": started, **detail})
 
     async def own(self, **fields: Any) -> None:
-        """Write that this process drives the machine."""
+        """Write that this session drives the machine."""
+        self.attached = False
         pid, started = this_process()
         await self.journal.update_machine(self.key, owner_pid=pid, owner_start=started, **fields)
 
     async def disown(self) -> None:
-        """Write that nobody drives the machine, if it was this process."""
+        """Write that nobody drives the machine, if it was this session."""
+        if self.attached:
+            return
         record = await self.journal.machine(self.key)
         if (record.owner_pid, record.owner_start) == this_process():
             await self.journal.update_machine(self.key, owner_pid=None, owner_start=None)

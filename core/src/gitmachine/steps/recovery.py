@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from gitmachine.errors import GitError, GitMachineError, StateError
-from gitmachine.git.store import MACHINE
 from gitmachine.machine import MachineState
 from gitmachine.state.locks import MachineLock
 from gitmachine.state.owner import is_alive
@@ -263,9 +262,11 @@ def _where(intent: Intent) -> str:
 
 async def _on_host(ctx: Context, survey: Survey) -> bool:
     """Tell whether this host has everything that a survey of the machine found."""
-    here = set((await ctx.transport.store.refs(MACHINE)).values()) if ctx.transport.store.path.is_dir() else set()
+    store = ctx.transport.store
     there = set(survey.refs.values()).union(*(refs.values() for refs in survey.nested_refs.values()))
-    return there <= here and not survey.broken
+    if survey.broken or not store.path.is_dir():
+        return False
+    return await store.present(there) == there and await store.connected(there)
 
 
 async def _undo_start(story: _Story, ctx: Context) -> bool:

@@ -176,6 +176,7 @@ async def attach(ctx: Context, record: MachineRecord, *, adopt: bool) -> None:
         await ctx.open_journal()
         try:
             ctx.key, ctx.branch, ctx.known_path = record.key, record.session, record.repo_path
+            ctx.attached = True
             await ctx.recall()
             ctx.open_transport()
             await ctx.transport.store.open()

@@ -197,12 +197,8 @@ async def drop_rescue(name: str, *, force: bool = False) -> SavedWork:
     others = [one for one in await rescues() if one.key == work.key and one.name != work.name]
     await asyncio.to_thread(bundles.drop_rescue, hoard.places.bundles, work.name)
     await asyncio.to_thread((hoard.places.bundles / f"{work.name}.published").unlink, missing_ok=True)
-    if (
-        path in hoard.stores()
-        and not others
-        and hoard.live(work.key) is None
-        and (force or await hoard.why_needed(path) is None)
-    ):
+    unused = path in hoard.stores() and not others and hoard.live(work.key) is None
+    if unused and (force or await hoard.why_needed(path) is None):
         await hoard.remove(path)
     return work
 
