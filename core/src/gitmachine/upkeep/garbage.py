@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Collected", "collect_garbage"]
 
+KEY_LENGTH = 16
+
 LOCK_SECONDS = 60.0
 """How long this process waits for another one that is collecting."""
 
@@ -216,7 +218,7 @@ class _Collection:
         records = await self.records()
         for path in await asyncio.to_thread(_entries, self.places.locks):
             key = path.name.partition(".")[0]
-            if key in records or len(key) != 16:
+            if key in records or len(key) != KEY_LENGTH or self.places.machine_dir(key).exists():
                 continue
             # Whoever holds or opens a removed lock file notices that it was removed.
             if not self.dry_run:

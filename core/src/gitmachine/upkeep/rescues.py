@@ -287,7 +287,7 @@ async def _store(hoard: Hoard, work: SavedWork) -> SessionRepository:
     path = Path(work.repository)
     mirror = next(iter(lenders(path)), None)
     store = SessionRepository(path, hoard.host, mirror)
-    if (path / "HEAD").exists():
+    if (path / "HEAD").exists() and await store.refs("refs/"):
         return store
     if work.bundle is None or not await asyncio.to_thread(Path(work.bundle).exists):
         raise GitError(f"neither the session repository {work.repository!r} nor a bundle of it is there any more")
