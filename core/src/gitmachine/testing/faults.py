@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import inspect
 import os
 from collections import Counter
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import attrs
 
@@ -78,9 +79,9 @@ class FaultyMachine(Machine):
     # Faults
 
     def cut_output(self, after_bytes: int, *, times: int = 1) -> None:
-        """Break the connection to the next commands when so many bytes of their output have arrived.
+        """Break the connection to the next command that prints so much, when so much of its output has arrived.
 
-        The machine itself lives on: what breaks is the way to it.
+        The machine itself lives on: what breaks is the way to it. Commands that print less are spared.
         """
         self._cuts += [after_bytes] * times
 
@@ -224,10 +225,12 @@ class FaultyMachine(Machine):
         """Run a command of a machine without live processes; a cut takes all of its answer away."""
         if not self._cuts:
             return await self.inner.execute(request)
-        self._cuts.pop(0)
         silent = attrs.evolve(request, on_stdout=None, on_stderr=None, on_stdout_bytes=None, on_stderr_bytes=None)
-        await self.inner.execute(silent)
-        raise self._cut()
+        result = await self.inner.execute(silent)
+        if self._cuts and max(len(result.stdout_bytes), len(result.stderr_bytes)) >= self._cuts[0]:
+            raise self._cut()
+        await _deliver(request, result)
+        return result
 
     async def spawn(self, request: ExecRequest) -> Process:
         """Start a command."""
@@ -236,10 +239,16 @@ class FaultyMachine(Machine):
 
     async def _spawn(self, request: ExecRequest) -> Process:
         process = await self.inner.spawn(request)
-        limit = self._cuts.pop(0) if self._cuts else None
-        return FaultyProcess(process, limit, self._cut, self._lost, lambda: self._dead)
+        return FaultyProcess(
+            process,
+            limit=lambda: self._cuts[0] if self._cuts else None,
+            cut=self._cut,
+            machine_lost=self._lost,
+            death=lambda: self._dead,
+        )
 
     def _cut(self) -> MachineLostError:
+        self._cuts.pop(0)
         return MachineLostError(
             "the connection to the machine was cut", machine_id=self.id, provider=self.provider, operation="execute"
         )
@@ -277,3 +286,18 @@ class FaultyMachine(Machine):
         """Let go of the machine."""
         if self._dead is None:
             await self._pass("close", self.inner.close)
+
+
+async def _deliver(request: ExecRequest, result: ExecResult) -> None:
+    """Hand a whole output to the callbacks of a request."""
+    calls: tuple[tuple[Callable[[Any], Any] | None, Any], ...] = (
+        (request.on_stdout_bytes, result.stdout_bytes),
+        (request.on_stdout, result.stdout),
+        (request.on_stderr_bytes, result.stderr_bytes),
+        (request.on_stderr, result.stderr),
+    )
+    for callback, output in calls:
+        if callback is not None and output:
+            answer = callback(output)
+            if inspect.isawaitable(answer):
+                await answer

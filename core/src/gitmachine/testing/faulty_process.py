@@ -24,14 +24,24 @@ class FaultyProcess(Process):
     def __init__(
         self,
         process: Process,
-        limit_bytes: int | None,
+        *,
+        limit: Callable[[], int | None],
         cut: Callable[[], MachineLostError],
         machine_lost: asyncio.Event,
         death: Callable[[], MachineLostError | None],
     ) -> None:
-        """Wrap a process; `cut` makes the error of a broken connection, `death` returns that of a dead machine."""
+        """Wrap a process.
+
+        Args:
+            process: the process inside.
+            limit: how much output may arrive before the connection breaks; None is any amount.
+            cut: called when it breaks; makes the error.
+            machine_lost: set when the machine dies.
+            death: returns the error of a dead machine, or None.
+        """
         self._process = process
-        self._left = limit_bytes
+        self._limit = limit
+        self._count = 0
         self._make_cut = cut
         self._machine_lost = machine_lost
         self._death = death
@@ -72,13 +82,15 @@ class FaultyProcess(Process):
                 data: bytes = await self._unless_broken(anext(source))
             except StopAsyncIteration:
                 return
-            if self._left is not None:
-                data = data[: self._left]
-                self._left -= len(data)
+            limit = self._limit()
+            breaks = limit is not None and self._count + len(data) >= limit
+            if breaks and limit is not None:
+                data = data[: max(0, limit - self._count)]
+                self._broken = self._make_cut()
+            self._count += len(data)
             if data:
                 yield data
-            if self._left == 0:
-                self._broken = self._broken or self._make_cut()
+            if breaks:
                 self._cut.set()
 
     async def wait(self) -> int:

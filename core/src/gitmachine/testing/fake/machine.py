@@ -20,7 +20,7 @@ from gitmachine.testing.fake.body import Body, find_body
 from gitmachine.testing.fake.pipes import PipeReader, PipeWriter
 from gitmachine.testing.fake.process import FakeProcess
 from gitmachine.testing.fake.script import Answer, ScriptedAnswer, ScriptedProcess
-from gitmachine.testing.fake.tree import start_marked
+from gitmachine.testing.fake.tree import ProcessTree, start_marked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -216,7 +216,7 @@ class FakeMachine(Machine):
             for fd in (out, err, *into[1:]):
                 os.close(fd)
             if starting.done() and not starting.cancelled() and starting.exception() is None:
-                await asyncio.to_thread(_abort, starting.result())
+                await asyncio.to_thread(_abort, body.tree, mark, starting.result())
             if isinstance(error, OSError):
                 raise self._error(MachineError, f"the command could not be started: {error}", "execute") from error
             raise
@@ -324,6 +324,8 @@ def _popen(mark: int, argv: tuple[str, ...], options: dict[str, object]) -> subp
     return start_marked(mark, ("/bin/sh", "-c", script, "sh", argv[0]), **options)
 
 
-def _abort(child: subprocess.Popen[bytes]) -> None:
-    child.kill()
+def _abort(tree: ProcessTree, mark: int, child: subprocess.Popen[bytes]) -> None:
+    """Kill a command whose start was cancelled: it may have children already."""
+    tree.add(child.pid)
+    tree.kill(child.pid, mark)
     child.wait()
