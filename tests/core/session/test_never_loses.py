@@ -397,3 +397,18 @@ async def test_a_repository_that_was_deleted_in_the_machine_keeps_it_until_force
     assert receipt.rescue is not None
     assert receipt.rescue.bundle is not None
     assert [kept.name for kept in receipt.kept] == ["feature"]
+
+
+async def test_a_remote_that_only_moved_on_has_all_of_the_work(make: Make, remote: Path) -> None:
+    gm = make()
+    await gm.start()
+    await gm.run("echo x > x.txt")
+    await gm.commit()
+    await gm.push()
+    theirs = add_commit(remote, "feature", {"theirs.txt": b"theirs"})
+    receipt = await gm.stop()
+    assert receipt is not None
+    assert receipt.pushed
+    assert receipt.remote_sha == theirs != receipt.local_sha
+    assert receipt.rescue is None
+    assert gm.state is MachineState.STOPPED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from gitmachine.errors import CommitError, GitError, PushError
+from gitmachine.errors import CommitError, GitError, PushError, PushRejectedError
 from gitmachine.events import GitCommitted, GitPushed, GitRescued
 from gitmachine.git.model import IGNORED_REF
 from gitmachine.outcomes import Kept, KeptKind, PushResult, Rescue
@@ -25,6 +25,7 @@ __all__ = [
     "emit_rescue",
     "keep_on_host",
     "kept_work",
+    "nothing_to_push",
     "publish",
     "rescue",
     "same_work",
@@ -113,9 +114,8 @@ async def publish(ctx: Context, operation: Operation, survey: Survey) -> PushRes
         )
     except PushError as error:
         await ctx.journal.done(intent, {"error": ctx.redactor.redact(str(error))})
-        if error.rescue is None:
-            error.rescue = await rescue(ctx, survey, reason=str(error), machine_kept=True)
-            emit_rescue(ctx, operation, error.rescue)
+        if error.rescue is None and not nothing_to_push(error):
+            await _rescue_for(ctx, operation, survey, error)
         raise
     await ctx.journal.done(intent, {"remote_sha": result.remote_sha, "branch": result.branch})
     ctx.published = result.remote_sha
@@ -125,6 +125,20 @@ async def publish(ctx: Context, operation: Operation, survey: Survey) -> PushRes
         await ctx.transport.refresh(ctx.machine, ctx.path)
         await ctx.workspace.integrate(f"refs/remotes/origin/{ctx.branch}", "rebase")
     return result
+
+
+def nothing_to_push(error: PushError) -> bool:
+    """Tell whether the push was refused because the remote has all of our commits and more."""
+    return isinstance(error, PushRejectedError) and error.ahead == 0
+
+
+async def _rescue_for(ctx: Context, operation: Operation, survey: Survey, error: PushError) -> None:
+    try:
+        error.rescue = await rescue(ctx, survey, reason=str(error), machine_kept=True)
+    except GitError as problem:  # why the push failed matters more; the store and the machine have the work
+        error.add_note(f"no bundle could be made: {problem}")
+    else:
+        emit_rescue(ctx, operation, error.rescue)
 
 
 async def rescue(ctx: Context, survey: Survey | None, *, reason: str, machine_kept: bool) -> Rescue:

@@ -25,6 +25,7 @@ from gitmachine.steps.publishing import (
     emit_rescue,
     keep_on_host,
     kept_work,
+    nothing_to_push,
     publish,
     rescue,
     same_work,
@@ -54,6 +55,8 @@ class _Secured:
     push: PushResult | None = None
     kept: tuple[Kept, ...] = ()
     rescue: Rescue | None = None
+    remote_sha: str | None = None
+    """What the remote's branch is at, when it has all of our commits and others on top."""
     unreadable: bool = False
     """The machine's repository is broken: nothing more can be learned of it."""
 
@@ -138,6 +141,9 @@ async def _secure(ctx: Context, operation: Operation, *, force: bool) -> _Secure
         pushed = await publish(ctx, operation, survey)
     except PushError as error:
         await operation.flush()
+        if nothing_to_push(error):
+            theirs = (await ctx.transport.open()).branch(ctx.branch)
+            return _Secured(survey=survey, kept=await kept_work(ctx), remote_sha=theirs)
         if not force:
             raise _kept_machine(ctx, error) from error
         return _Secured(survey=survey, kept=await kept_work(ctx), rescue=error.rescue)
@@ -214,12 +220,13 @@ async def _keep_ignored(ctx: Context, secured: _Secured, found: Survey) -> _Secu
 
 async def _destroy(ctx: Context, operation: Operation, secured: _Secured) -> None:
     sha, push = session_sha(ctx, secured.survey), secured.push
-    remote_sha = push.remote_sha if push is not None else ctx.published
+    remote_sha = secured.remote_sha or (push.remote_sha if push is not None else ctx.published)
+    contained = secured.remote_sha is not None or (remote_sha is not None and remote_sha == sha)
     receipt = Receipt(
         branch=push.branch if push is not None else ctx.branch,
         local_sha=sha,
         remote_sha=remote_sha,
-        pushed=remote_sha is not None and remote_sha == sha and secured.rescue is None,
+        pushed=contained and secured.rescue is None,
         published=(f"refs/heads/{push.branch}",) if push is not None else (),
         kept=secured.kept,
         ignored=secured.survey.ignored,
