@@ -22,11 +22,36 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS", "cli", "run"]
 
 COMMANDS = {
+    "attach": "gitmachine.cli.runs:attach",
+    "cache": "gitmachine.cli.cache:cache",
+    "checkpoint": "gitmachine.cli.git:checkpoint",
+    "checkpoints": "gitmachine.cli.git:checkpoints",
+    "commit": "gitmachine.cli.git:commit",
+    "completion": "gitmachine.cli.completion:completion",
     "config": "gitmachine.cli.configuration:config",
+    "connect": "gitmachine.cli.start:connect",
+    "diff": "gitmachine.cli.git:diff",
     "doctor": "gitmachine.cli.doctor:doctor",
+    "exec": "gitmachine.cli.execution:execute",
+    "gc": "gitmachine.cli.upkeep:gc",
+    "log": "gitmachine.cli.history:log",
+    "logs": "gitmachine.cli.history:logs",
+    "ls": "gitmachine.cli.inventory:ls",
+    "pause": "gitmachine.cli.lifecycle:pause",
     "plugins": "gitmachine.cli.listing:plugins",
     "providers": "gitmachine.cli.listing:providers",
+    "pull": "gitmachine.cli.git:pull",
+    "push": "gitmachine.cli.git:push",
+    "rescue": "gitmachine.cli.upkeep:rescue",
+    "resume": "gitmachine.cli.lifecycle:resume",
+    "rollback": "gitmachine.cli.git:rollback",
     "run": "gitmachine.cli.run:run",
+    "runs": "gitmachine.cli.runs:runs",
+    "show": "gitmachine.cli.inventory:show",
+    "spawn": "gitmachine.cli.runs:spawn",
+    "start": "gitmachine.cli.start:start",
+    "status": "gitmachine.cli.git:status",
+    "stop": "gitmachine.cli.lifecycle:stop",
 }
 """Each command and where it is."""
 

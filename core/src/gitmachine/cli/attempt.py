@@ -3,48 +3,20 @@
 from __future__ import annotations
 
 import os
-import time
-import traceback
 from typing import TYPE_CHECKING
-
-import attrs
 
 from gitmachine.cli.exits import Exit
 from gitmachine.cli.interrupts import Interrupted, Interrupts
 from gitmachine.cli.messages import explain, say
-from gitmachine.cli.output import OutputClosed
-from gitmachine.cli.passthrough import Passthrough
-from gitmachine.errors import CommandTimeoutError, ConfigError, GitMachineError, MachineError, PushError, StopRefused
-from gitmachine.execution import DEFAULT_MAX_OUTPUT_BYTES
-from gitmachine.output import OutputBuffer
+from gitmachine.cli.running import Running, fail
+from gitmachine.errors import ConfigError, GitMachineError, MachineError, PushError, StopRefused
 
 if TYPE_CHECKING:
     from gitmachine.cli.report import Outcome, Progress
-    from gitmachine.execution import ExecResult
+    from gitmachine.cli.running import Plan
     from gitmachine.session import AsyncGitMachine
 
-__all__ = ["Attempt", "Plan"]
-
-
-@attrs.frozen(kw_only=True)
-class Plan:
-    """What to run, and how its output travels.
-
-    Attributes:
-        command: the program and its arguments.
-        keep: whether the machine is left when the command has ended.
-        auto_commit: whether what changed is committed.
-        as_json: whether output is kept for one document.
-        stream: whether that output goes to standard error as well.
-        debug: whether tracebacks are shown.
-    """
-
-    command: tuple[str, ...]
-    keep: bool = False
-    auto_commit: bool = True
-    as_json: bool = False
-    stream: bool = False
-    debug: bool = False
+__all__ = ["Attempt"]
 
 
 class Attempt:
@@ -62,7 +34,6 @@ class Attempt:
         self._outcome = outcome
         self._progress = progress
         self._gm = gm
-        self._buffers = (OutputBuffer(DEFAULT_MAX_OUTPUT_BYTES), OutputBuffer(DEFAULT_MAX_OUTPUT_BYTES))
         self._interrupts = Interrupts(self._announce, self._leave)
         self._phase = "starting"
 
@@ -76,7 +47,7 @@ class Attempt:
             return
         outcome.machine, outcome.session = gm.id, gm.session
         self._phase = "running"
-        await self._command()
+        await Running(self._plan, self._gm, self._outcome, self._interrupts).run()
         self._phase = "saving"
         await self._finish()
 
@@ -90,58 +61,6 @@ class Attempt:
         else:
             return True
         return False
-
-    async def _command(self) -> None:
-        outcome, began = self._outcome, time.monotonic()
-        try:
-            result = await self._interrupts.run(self._run())
-        except Interrupted:
-            self._failed(Exit.INTERRUPTED, "interrupted: the command was stopped")
-        except CommandTimeoutError as error:
-            self._ended(error.result)
-            self._failed(Exit.RUN_TIMEOUT, error)
-        except OutputClosed as error:
-            self._failed(Exit.BROKEN_PIPE, f"standard output cannot be written ({error}): the command was stopped")
-        except Exception as error:  # noqa: BLE001  # whatever it is, the work is saved next
-            self._failed(Exit.RUN_FAILURE, error)
-        else:
-            self._ended(result)
-            outcome.status = result.exit_code
-            if self._interrupts.interrupted:
-                self._failed(Exit.INTERRUPTED, "interrupted")
-        if outcome.duration is None:
-            outcome.duration = time.monotonic() - began
-        outcome.stdout, outcome.stderr = (buffer.getvalue().decode("utf-8", "replace") for buffer in self._buffers)
-        outcome.truncated = any(buffer.truncated for buffer in self._buffers)
-
-    async def _run(self) -> ExecResult:
-        plan = self._plan
-        forward = not plan.as_json or plan.stream
-        out = Passthrough(2 if plan.as_json else 1, essential=not plan.as_json) if forward else None
-        err = out if plan.as_json else Passthrough(2, essential=False)
-        keep_out, keep_err = self._buffers
-
-        async def on_stdout(data: bytes) -> None:
-            if plan.as_json:
-                keep_out.append(data)
-            if out is not None:
-                await out.write(data)
-
-        async def on_stderr(data: bytes) -> None:
-            if plan.as_json:
-                keep_err.append(data)
-            if err is not None:
-                await err.write(data)
-
-        # What the result keeps is not needed: the bytes are here already.
-        return await self._gm.run(
-            list(plan.command), on_stdout_bytes=on_stdout, on_stderr_bytes=on_stderr, max_output_bytes=64 * 1024
-        )
-
-    def _ended(self, result: ExecResult) -> None:
-        outcome = self._outcome
-        outcome.exit_code, outcome.timed_out, outcome.duration = result.exit_code, result.timed_out, result.duration
-        outcome.hint = self._gm.machine.hint(result) or _missing_program(self._plan.command, result)
 
     async def _finish(self) -> None:
         outcome = self._outcome
@@ -181,17 +100,7 @@ class Attempt:
             say(self._outcome.error)
 
     def _failed(self, status: Exit, error: Exception | str) -> None:
-        outcome = self._outcome
-        outcome.status = status
-        if isinstance(error, str):
-            outcome.error = error
-            return
-        if self._plan.debug:
-            say("".join(traceback.format_exception(error)))
-        text = explain(error)
-        outcome.error, *details = text.splitlines()
-        if details:
-            say(text)
+        fail(self._plan, self._outcome, status, error)
 
     def _announce(self) -> None:
         what = {
@@ -209,11 +118,3 @@ class Attempt:
             kept = "the start was not undone, and what there is of it is recorded"
         say(f"left at once: {kept}")
         os._exit(Exit.INTERRUPTED)
-
-
-def _missing_program(command: tuple[str, ...], result: ExecResult) -> str | None:
-    if result.exit_code != 127:  # what shells and machines say when there is no such program
-        return None
-    if any(character in command[0] for character in " |&;<>$"):
-        return f"no shell reads the command: for a script write sh -c {command[0]!r}"
-    return f"there is no program {command[0]!r} in the machine" if command[0] not in ("sh", "bash") else None

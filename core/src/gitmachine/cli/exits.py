@@ -14,7 +14,7 @@ from gitmachine.errors import (
     UnknownProviderError,
 )
 
-__all__ = ["NOTHING_STARTED", "Exit", "exit_code"]
+__all__ = ["NOTHING_STARTED", "Exit", "exit_code", "run_exit_code"]
 
 
 class Exit(IntEnum):
@@ -49,3 +49,8 @@ def exit_code(error: Exception) -> Exit:
     if isinstance(error, PushError | StopRefused):
         return Exit.KEPT
     return Exit.LOST if isinstance(error, MachineLostError) else Exit.FAILURE
+
+
+def run_exit_code(error: Exception) -> Exit:
+    """Return what run, exec and attach exit with after an error that is not the command's own end."""
+    return Exit.USAGE if isinstance(error, NOTHING_STARTED) else Exit.RUN_FAILURE

@@ -10,9 +10,21 @@ import attrs
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from click.shell_completion import CompletionItem
+
     from gitmachine.config.model import Settings
 
-__all__ = ["Invocation", "config_option", "debug_option", "json_option", "load_settings"]
+__all__ = [
+    "CommandAfterName",
+    "Invocation",
+    "config_option",
+    "debug_option",
+    "json_option",
+    "load_settings",
+    "name_argument",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,3 +66,45 @@ def load_settings(config: Path | None, overrides: Mapping[str, Any] | None = Non
     from gitmachine.config.load import load_config
 
     return load_config(config, overrides=overrides)
+
+
+class CommandAfterName(click.Command):
+    """A command line ``[OPTIONS] NAME [OPTIONS] [--] COMMAND…``: what follows the second word is the command's own."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments with a ``--`` before the command."""
+        at = self._command_at(args, ctx)
+        return super().parse_args(ctx, args if at is None else [*args[:at], "--", *args[at:]])
+
+    def _command_at(self, args: Sequence[str], ctx: click.Context) -> int | None:
+        """Return where the command begins, or None where a ``--`` says so or there is none."""
+        valued = {
+            name
+            for param in self.get_params(ctx)
+            if isinstance(param, click.Option) and not param.is_flag
+            for name in param.opts
+        }
+        words, index = 0, 0
+        while index < len(args):
+            word = args[index]
+            if word == "--":
+                return None
+            if word.startswith("-") and word != "-":
+                index += 1 if word in valued else 0
+            elif words:
+                return index
+            else:
+                words += 1
+            index += 1
+        return None
+
+
+def name_argument(function: F) -> F:
+    """Add ``NAME``, a machine's name or the unambiguous beginning of its id; passed as `name`."""
+    return click.argument("name", metavar="NAME", shell_complete=_machine_names)(function)
+
+
+def _machine_names(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from gitmachine.cli.completion import machine_names
+
+    return machine_names(incomplete)

@@ -14,7 +14,7 @@ from gitmachine.cli.messages import clean
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["OutputClosed", "plain", "write_json", "write_line", "write_table"]
+__all__ = ["OutputClosed", "plain", "write_bytes", "write_json", "write_json_line", "write_line", "write_table"]
 
 
 class OutputClosed(Exception):  # noqa: N818  # what happened, not whose error it is
@@ -22,7 +22,16 @@ class OutputClosed(Exception):  # noqa: N818  # what happened, not whose error i
 
 
 def _write(text: str) -> None:
-    data = memoryview(text.encode("utf-8", "backslashreplace"))
+    write_bytes(text.encode("utf-8", "backslashreplace"))
+
+
+def write_bytes(content: bytes) -> None:
+    """Write bytes as they are.
+
+    Raises:
+        OutputClosed: nobody reads any more.
+    """
+    data = memoryview(content)
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -46,6 +55,11 @@ def plain(value: Any) -> Any:
 def write_json(document: Any) -> None:
     """Write one JSON document and a line end."""
     _write(json.dumps(plain(document), indent=2) + "\n")
+
+
+def write_json_line(document: Any) -> None:
+    """Write one JSON document on a line of its own."""
+    _write(json.dumps(plain(document)) + "\n")
 
 
 def write_line(text: str = "") -> None:

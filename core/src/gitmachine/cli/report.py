@@ -9,9 +9,10 @@ import attrs
 from gitmachine.cli.messages import say
 
 if TYPE_CHECKING:
+    from gitmachine.git.model import Commit
     from gitmachine.outcomes import Kept, PushResult, Receipt, Rescue
 
-__all__ = ["Outcome", "Progress", "document", "last_line", "receipt_lines"]
+__all__ = ["Outcome", "Progress", "commit_line", "document", "last_line", "receipt_lines", "short", "size"]
 
 SHORT_SHA = 10
 _LISTED = 20
@@ -73,6 +74,20 @@ class Progress:
 def short(sha: str | None) -> str:
     """Return the beginning of an object id."""
     return sha[:SHORT_SHA] if sha else "nothing"
+
+
+def commit_line(commit: Commit) -> str:
+    """Return a commit on one line."""
+    return f"{short(commit.sha)} {commit.time:%Y-%m-%d %H:%M:%SZ} {commit.author_name}: {commit.subject}"
+
+
+def size(number: float) -> str:
+    """Return a number of bytes for people."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 1024:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} TiB"
 
 
 def _count(number: int, what: str) -> str:

@@ -14,7 +14,17 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Mapping
 
-__all__ = ["add_commands", "add_intent", "finish_intent", "list_commands", "list_open_intents", "was_intended"]
+__all__ = [
+    "add_commands",
+    "add_intent",
+    "finish_intent",
+    "list_commands",
+    "list_open_intents",
+    "new_commands",
+    "was_intended",
+]
+
+_COMMAND = "command, started, duration, exit_code, timed_out, head"
 
 
 def add_intent(connection: sqlite3.Connection, key: str, operation: str, detail: Mapping[str, Any] | None) -> int:
@@ -56,10 +66,10 @@ def was_intended(connection: sqlite3.Connection, key: str, operation: str) -> bo
 
 
 def add_commands(connection: sqlite3.Connection, entries: Iterable[tuple[str, CommandRecord]]) -> None:
-    """Append to the command log."""
+    """Append to the command log; a command without HEAD gets the one that its machine's record has now."""
     connection.executemany(
         "INSERT INTO commands (key, command, started, duration, exit_code, timed_out, head) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "VALUES (?, ?, ?, ?, ?, ?, COALESCE(?, (SELECT head FROM machines WHERE key = ?)))",
         [
             (
                 key,
@@ -69,6 +79,7 @@ def add_commands(connection: sqlite3.Connection, entries: Iterable[tuple[str, Co
                 entry.exit_code,
                 int(entry.timed_out),
                 entry.head,
+                key,
             )
             for key, entry in entries
         ],
@@ -77,19 +88,22 @@ def add_commands(connection: sqlite3.Connection, entries: Iterable[tuple[str, Co
 
 def list_commands(connection: sqlite3.Connection, key: str, since: datetime | None) -> list[CommandRecord]:
     """Return the commands of a machine that started at or after a time, the oldest first."""
-    rows = connection.execute(
-        "SELECT command, started, duration, exit_code, timed_out, head FROM commands "
-        "WHERE key = ? AND started >= ? ORDER BY started, id",
-        (key, "" if since is None else store_time(since)),
-    ).fetchall()
-    return [
-        CommandRecord(
-            command=load_text(row[0]) or "",
-            started=load_time(row[1]),
-            duration=row[2],
-            exit_code=row[3],
-            timed_out=bool(row[4]),
-            head=row[5],
-        )
-        for row in rows
-    ]
+    query = f"SELECT {_COMMAND} FROM commands WHERE key = ? AND started >= ? ORDER BY started, id"  # noqa: S608  # our own names
+    return [_command(row) for row in connection.execute(query, (key, "" if since is None else store_time(since)))]
+
+
+def new_commands(connection: sqlite3.Connection, key: str, after: int) -> list[tuple[int, CommandRecord]]:
+    """Return the commands of a machine that were logged after the one with this number, each with its own."""
+    query = f"SELECT {_COMMAND}, id FROM commands WHERE key = ? AND id > ? ORDER BY id"  # noqa: S608  # our own names
+    return [(int(row[-1]), _command(row)) for row in connection.execute(query, (key, after))]
+
+
+def _command(row: tuple[Any, ...]) -> CommandRecord:
+    return CommandRecord(
+        command=load_text(row[0]) or "",
+        started=load_time(row[1]),
+        duration=row[2],
+        exit_code=row[3],
+        timed_out=bool(row[4]),
+        head=row[5],
+    )

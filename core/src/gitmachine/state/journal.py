@@ -122,6 +122,8 @@ class Journal:
 
     async def update_machine(self, key: str, **fields: Any) -> None:
         """Change fields of a machine's record; an ended state frees its branch."""
+        if "head" in fields:
+            self._worker.submit(self._write_batch)  # what was logged before belongs to the HEAD before
         await self._write(lambda connection: rows.change(connection, key, fields))
 
     async def end_machine(self, key: str, state: str = "stopped") -> None:
@@ -178,6 +180,10 @@ class Journal:
                 return history.list_commands(self._open_connection(), key, since)
 
         return await self._worker.call(read)
+
+    async def new_commands(self, key: str, after: int) -> list[tuple[int, CommandRecord]]:
+        """Return a machine's commands that were logged after the one with this number, each with its own number."""
+        return await self._read(lambda connection: history.new_commands(connection, key, after))
 
     async def prune(self, before: datetime) -> int:
         """Forget ended machines that were not updated since, and what they did; return how many."""

@@ -1,0 +1,150 @@
+"""One operation on a machine that another process started: attach, act, let go."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from gitmachine.cli.exits import Exit
+from gitmachine.cli.interrupts import Interrupted, Interrupts
+from gitmachine.cli.messages import explain, say
+from gitmachine.cli.options import load_settings
+from gitmachine.errors import GitMachineError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+    from pathlib import Path
+
+    from gitmachine.config.model import Settings
+    from gitmachine.plugins.host import PluginHost
+    from gitmachine.session import AsyncGitMachine
+
+    Observer = Callable[[str, dict[str, Any]], None]
+    T = TypeVar("T")
+
+__all__ = ["act", "attached", "interruptible", "means"]
+
+
+def act(
+    name: str,
+    work: Callable[[AsyncGitMachine], Awaitable[T]],
+    *,
+    doing: str,
+    config: Path | None,
+    adopt: bool = True,
+    observe: Observer | None = None,
+) -> T:
+    """Do some work on a machine of the journal; an interruption cancels it in order.
+
+    Args:
+        name: the machine's name or the beginning of its id.
+        work: called with the session; lets nothing of it escape.
+        doing: what an interruption interrupts.
+        config: the configuration file that was named.
+        adopt: whether a machine whose owner is gone becomes one that was left on purpose.
+        observe: told each event's name and data.
+
+    Raises:
+        click.Abort: it was interrupted.
+    """
+    settings = load_settings(config)
+
+    async def main(interrupts: Interrupts) -> T:
+        async with attached(name, settings, interrupts, adopt=adopt, observe=observe) as gm:
+
+            async def working() -> T:
+                return await work(gm)
+
+            return await interrupts.run(working())
+
+    return interruptible(main, doing)
+
+
+def interruptible(main: Callable[[Interrupts], Coroutine[Any, Any, T]], doing: str) -> T:
+    """Run a coroutine that interruptions cancel.
+
+    Raises:
+        click.Abort: it was interrupted.
+    """
+
+    def announce() -> None:
+        say(f"interrupted: ending {doing!r} (Ctrl-C again leaves at once)")
+
+    def leave() -> None:
+        say(f"left at once: {doing!r} was not ended; the next command that looks at it finishes or undoes it")
+        os._exit(Exit.INTERRUPTED)
+
+    async def guarded() -> T:
+        interrupts = Interrupts(announce, leave)
+        interrupts.install()
+        return await main(interrupts)
+
+    try:
+        return asyncio.run(guarded())
+    except Interrupted:
+        raise click.Abort from None
+
+
+@contextlib.asynccontextmanager
+async def attached(
+    name: str,
+    settings: Settings,
+    interrupts: Interrupts,
+    *,
+    adopt: bool = True,
+    observe: Observer | None = None,
+) -> AsyncIterator[AsyncGitMachine]:
+    """Have a machine of the journal at hand; what a process before left half done is told, and finished or undone.
+
+    Raises:
+        StateError: there is no such machine, several fit, or it has ended.
+        MachineLostError: it is gone.
+        Interrupted: meanwhile.
+    """
+    from gitmachine.catalog import attach
+
+    on_event = None if observe is None else lambda event, data, _gm: observe(event, data)
+    keywords = await means(settings, name)
+    gm = await interrupts.run(attach(name, adopt=adopt, on_event=on_event, report=say, **keywords))
+    try:
+        yield gm
+    finally:
+        try:
+            await gm.close()
+        except GitMachineError as error:
+            say(explain(error))
+
+
+async def means(settings: Settings, name: str | None = None) -> Mapping[str, Any]:
+    """Return the token and the plugins that the settings give for a machine, or for any.
+
+    A token that stands in a file beside a repository belongs to that repository, and goes to no other.
+    """
+    from gitmachine.config.installed import plugin_host
+
+    host: PluginHost = plugin_host(settings)
+    token = settings.token
+    own = settings.origins.get("token") == "file" and settings.origins.get("repository") == "file"
+    if token is not None and own and not await _is_of(settings, name):
+        token = None
+    return {"token": token, "plugins": host}
+
+
+async def _is_of(settings: Settings, name: str | None) -> bool:
+    """Tell whether a machine works on the settings' repository."""
+    from gitmachine.git.names import check_repository
+    from gitmachine.state.journal import Journal
+    from gitmachine.state.places import Places
+
+    if name is None or settings.repository is None:
+        return False
+    try:
+        async with await Journal.aopen(Places.default().ensure()) as journal:
+            record = await journal.machine(name)
+        return record.repository == check_repository(settings.repository).canonical
+    except GitMachineError:
+        return False  # who comes next says what is wrong
