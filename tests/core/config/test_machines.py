@@ -8,9 +8,9 @@ from typing import Any
 import attrs
 import pytest
 
+from gitmachine.config.machines import check_tables, parse_options, resolve_machine, restore_options, storable_options
 from gitmachine.config.model import Settings
 from gitmachine.config.structure import structure
-from gitmachine.config.machines import check_tables, parse_options, resolve_machine, restore_options, storable_options
 from gitmachine.errors import ConfigError
 
 
