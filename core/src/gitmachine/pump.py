@@ -101,11 +101,14 @@ class Run:
             exited.cancel()
 
     async def _end_tasks(self) -> None:
-        tasks = [task for task in (*self._pumps, self._feeder) if task is not None and not task.done()]
-        for task in tasks:
+        tasks = [task for task in (*self._pumps, self._feeder) if task is not None]
+        unfinished = [task for task in tasks if not task.done()]
+        for task in unfinished:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=KILL_GRACE_SECONDS)
+        if unfinished:
+            await asyncio.wait(unfinished, timeout=KILL_GRACE_SECONDS)
+        for task in tasks:
+            _failed(task)  # a lost machine fails both streams; one error is raised, the other is seen and let go
 
 
 def _failed(task: asyncio.Task[None]) -> bool:

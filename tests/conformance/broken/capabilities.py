@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import signal
@@ -123,7 +124,8 @@ class OverlooksDetachedProcesses(FakeMachine):
         tree, table = self._body.tree, _processes()
         for pid in tree._everything(table):
             if pid in table and table[pid].session in tree._leaders:
-                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 @breaks("process-dialogue", "a process answers line", hangs=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -148,4 +149,5 @@ class ContinuesEverything(FakeMachine):
         await super().resume()
         assert self._body is not None
         for pid in self._body.tree._everything(_processes()):
-            os.kill(pid, signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)

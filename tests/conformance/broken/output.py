@@ -316,7 +316,8 @@ class CleansUpDetachedChildren(FakeMachine):
             tree, table = self._body.tree, _processes()
             for pid in tree._everything(table):
                 if pid in table and table[pid].session == pid and pid not in tree._leaders:
-                    os.kill(pid, signal.SIGKILL)
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
         return result
 
     async def until_started(self, request: ExecRequest) -> None:

@@ -39,6 +39,7 @@ class Body:
         self.tree = ProcessTree()
         self.paused = False
         self.dead: MachineLostError | None = None
+        self.ended = False
         self.scripted: list[ScriptedAnswer] = []
         self._live: list[FakeProcess] = []
         self._adopted: dict[int, asyncio.AbstractEventLoop] = {}
@@ -82,6 +83,7 @@ class Body:
 
     async def end(self) -> None:
         """Kill every process and remove everything."""
+        self.ended = True
         await asyncio.to_thread(self.tree.kill_all)
         for process in self._live:
             process.release()

@@ -212,6 +212,8 @@ class FakeMachine(Machine):
         starting = asyncio.ensure_future(asyncio.to_thread(_popen, mark, request.command, options))
         try:
             child = await _in_any_case(starting)
+            if body.dead is not None or body.ended:
+                raise body.dead or self._error(MachineLostError, "the fake machine was stopped", "execute")
         except BaseException as error:
             for fd in (out, err, *into[1:]):
                 os.close(fd)
