@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import itertools
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -28,8 +30,11 @@ def die(*_ignored: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def die_at(target: str, when: str, argument: str | None) -> None:
-    """Wrap ``package.module:Class.method`` so that the process dies before or after it (with this first argument)."""
+def die_at(target: str, when: str, argument: str | None = None, count: int = 1) -> None:
+    """Wrap ``package.module:Class.method`` so that the process dies before or after it.
+
+    Only calls that have the argument count, if one is given, and the first `count` - 1 of them go well.
+    """
     module, _, path = target.partition(":")
     owner: Any = import_module(module)
     *parts, name = path.split(".")
@@ -38,24 +43,28 @@ def die_at(target: str, when: str, argument: str | None) -> None:
     static = inspect.getattr_static(owner, name)
     original = static.__func__ if isinstance(static, classmethod) else static
 
+    calls = itertools.count(1)
+
     def fits(arguments: tuple[object, ...]) -> bool:
-        return argument is None or argument in arguments
+        return (argument is None or argument in arguments) and next(calls) == count
 
     @functools.wraps(original)
     def plain(*args: Any, **keywords: Any) -> Any:
-        if when == "before" and fits(args):
+        now = fits(args)
+        if now and when == "before":
             die()
         result = original(*args, **keywords)
-        if fits(args):
+        if now:
             die()
         return result
 
     @functools.wraps(original)
     async def coroutine(*args: Any, **keywords: Any) -> Any:
-        if when == "before" and fits(args):
+        now = fits(args)
+        if now and when == "before":
             die()
         result = await original(*args, **keywords)
-        if fits(args):
+        if now:
             die()
         return result
 
@@ -111,7 +120,54 @@ async def _steps(gm: Any, steps: list[list[str]]) -> None:
             await call(*arguments)
 
 
+async def _wander(gm: Any, seed: int) -> None:
+    """Do what an agent and its user might, at random; each file that was written for certain is told."""
+    from gitmachine.errors import GitMachineError
+
+    choice = random.Random(seed)
+    for number in range(8):
+        name = choice.choice(["write", "write", "write", "commit", "push", "pause", "checkpoint", "diff", "stop"])
+        if gm.state == "stopped":
+            break
+        try:
+            if name == "write":
+                if gm.state == "paused":
+                    await gm.resume()
+                file = f"{seed}-{number}.txt"
+                await gm.write_file(file, f"work {seed} {number}")
+                print(file, flush=True)
+            else:
+                await getattr(gm, name)()
+        except GitMachineError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+    die()
+
+
+async def _take_up(plan: dict[str, Any]) -> Any:
+    """Attach to the machine, or start one when there is none."""
+    from gitmachine.catalog import attach
+    from gitmachine.errors import MachineLostError, StateError
+
+    try:
+        return await attach(plan.get("name", "a"))
+    except (StateError, MachineLostError) as error:
+        print(f"attach: {error}", file=sys.stderr)
+    return await _start(plan)
+
+
 async def _main(plan: dict[str, Any]) -> None:
+    if "wander" in plan:
+        _arm(plan)
+        await _wander(await _take_up(plan), plan["wander"])
+    gm = await _start(plan)
+    await _steps(gm, plan.get("before", []))
+    if plan.get("late"):
+        _arm(plan)
+    await _steps(gm, plan.get("steps", []))
+    print("survived", flush=True)
+
+
+async def _start(plan: dict[str, Any]) -> Any:
     from gitmachine import AsyncGitMachine
 
     async def on_start(gm: Any) -> None:
@@ -126,20 +182,15 @@ async def _main(plan: dict[str, Any]) -> None:
         auto_commit=plan.get("auto_commit", True),
         on_start=on_start,
     )
-    if not plan.get("late"):
+    if not plan.get("late") and "wander" not in plan:
         _arm(plan)
     await gm.start()
-    await _steps(gm, plan.get("before", []))
-    if plan.get("late"):
-        _arm(plan)
-    await _steps(gm, plan.get("steps", []))
-    print("survived", flush=True)
+    return gm
 
 
 def _arm(plan: dict[str, Any]) -> None:
     if "at" in plan:
-        target, when, *argument = plan["at"]
-        die_at(target, when, argument[0] if argument else None)
+        die_at(*plan["at"])
 
 
 if __name__ == "__main__":
