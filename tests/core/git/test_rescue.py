@@ -52,6 +52,8 @@ async def test_rescues_are_listed_and_dropped(bench, tmp_path, bundles):
     sha = await one.commit("precious.txt")
     await one.collect()
     first = await rescued(one, bundles, sha)
+    sha = await one.commit("more.txt")
+    await one.collect()
     second = await rescued(one, bundles, sha, machine_kept=False)
     saved = list_rescues(bundles)
     assert [entry.rescue for entry in saved] == [first, second]
@@ -61,6 +63,21 @@ async def test_rescues_are_listed_and_dropped(bench, tmp_path, bundles):
     with pytest.raises(StateError, match="no rescue is called 'x'"):
         drop_rescue(bundles, "x")
     assert not [path for path in bundles.iterdir() if path.suffix in (".part", ".new") or path.name.startswith("proof")]
+
+
+async def test_the_same_work_rescued_again_is_one_rescue(bench, tmp_path, bundles):
+    one = await bench(make_remote(tmp_path / "r.git"))
+    await one.begin()
+    sha = await one.commit("precious.txt")
+    await one.collect()
+    first = await rescued(one, bundles, sha)
+    second = await rescued(one, bundles, sha, machine_kept=False)
+    assert second.bundle == first.bundle
+    assert [entry.rescue for entry in list_rescues(bundles)] == [second]
+    Path(first.bundle).write_bytes(Path(first.bundle).read_bytes()[:-30])  # damaged: never taken for the work
+    third = await rescued(one, bundles, sha)
+    assert third.bundle != first.bundle
+    assert show(tmp_path / "sessions/s1.git", f"{third.sha}:precious.txt") == "work"
 
 
 async def test_nothing_collected_makes_no_bundle(bench, tmp_path, bundles):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -44,8 +45,6 @@ async def rescue(
     """
     await asyncio.to_thread(bundles.mkdir, mode=0o700, parents=True, exist_ok=True)
     now = datetime.now(UTC)
-    name = f"{store.path.stem}-{now:%Y%m%dT%H%M%S}-{os.urandom(3).hex()}"
-    bundle: Path | None = bundles / f"{name}.bundle"
     if sha is None:
         # Of a machine that is gone, what came last is known all the same.
         sha = (await store.refs(MACHINE)).get(machine_ref(f"refs/heads/{branch}"))
@@ -56,11 +55,12 @@ async def rescue(
     refs = {**await store.refs(MACHINE), **await store.refs(CHECKPOINTS)}
     if sha is not None:
         refs[f"refs/heads/{branch}"] = sha
-    if not refs:
-        bundle = None
-    else:
-        assert bundle is not None
-        await _make(store, bundle, refs, branch if sha is not None else None)
+    name = await _known(store, bundles, refs, branch if sha is not None else None)
+    if name is None:
+        name = f"{store.path.stem}-{now:%Y%m%dT%H%M%S}-{os.urandom(3).hex()}"
+        if refs:
+            await _make(store, bundles / f"{name}.bundle", refs, branch if sha is not None else None)
+    bundle = bundles / f"{name}.bundle" if refs else None
     made = Rescue(
         repository=str(store.path),
         bundle=str(bundle) if bundle is not None else None,
@@ -72,6 +72,23 @@ async def rescue(
     )
     await asyncio.to_thread(_write, bundles / f"{name}.json", made)
     return made
+
+
+async def _known(store: SessionRepository, bundles: Path, refs: dict[str, str], branch: str | None) -> str | None:
+    """Return the name of an earlier rescue that holds exactly this: repeated failures must not fill the disk."""
+    try:
+        saved = await asyncio.to_thread(list_rescues, bundles)
+    except StateError:
+        return None  # a damaged record of another rescue
+    for one in reversed(saved):
+        if one.rescue.repository == str(store.path) and one.rescue.bundle and refs:
+            call = GitCall(args=("bundle", "list-heads", one.rescue.bundle), git_dir=store.path, check=False)
+            lines = [line.partition(" ") for line in (await store.host.run(call)).text.splitlines()]
+            if {name: sha for sha, _, name in lines if name != "HEAD"} == refs:
+                with contextlib.suppress(GitError):  # it was damaged since: another one is made
+                    await _prove(store.host, Path(one.rescue.bundle), refs, branch)
+                    return one.name
+    return None
 
 
 async def _make(store: SessionRepository, bundle: Path, refs: dict[str, str], branch: str | None) -> None:
