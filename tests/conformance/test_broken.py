@@ -12,12 +12,12 @@ import zlib
 
 import pytest
 
-from conformance.broken import capabilities, commands, files, git, life, output, timeouts
+from conformance.broken import capabilities, commands, files, git, life, output, runs, timeouts
 from conformance.broken.registry import REGISTRY, Broken, kit_for
 from gitmachine.testing import MachineConformance
 from gitmachine.testing.kit import check_machine
 
-ROOMS = (capabilities, commands, files, git, life, output, timeouts)
+ROOMS = (capabilities, commands, files, git, life, output, runs, timeouts)
 SAMPLE = 2
 QUICK = ("exit-codes", "streams", "env-exact", "file-names", "background-returns", "can-spawn")
 PATIENCE_SECONDS = 30.0

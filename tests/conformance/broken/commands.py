@@ -78,11 +78,12 @@ class QuotesDirectoriesByHand(FakeMachine):
         return await super().launch(request)
 
 
-@breaks("arguments", "the argument b'' arrived as")
-class ForgetsEmptyArguments(FakeMachine):
+@breaks("arguments", "the argument b'~' arrived as")
+class ExpandsTildes(FakeMachine):
     async def launch(self, request: ExecRequest) -> Process:
         if request.argv is not None:
-            request = attrs.evolve(request, argv=tuple(word for word in request.argv if word))
+            argv = tuple(self.workdir if word == "~" else word for word in request.argv)
+            request = attrs.evolve(request, argv=argv)
         return await super().launch(request)
 
 

@@ -18,6 +18,7 @@ from gitmachine.testing.kit.life import LifeBehaviours
 from gitmachine.testing.kit.losses import LossBehaviours
 from gitmachine.testing.kit.output import OutputBehaviours
 from gitmachine.testing.kit.pausing import PauseBehaviours
+from gitmachine.testing.kit.runs import RunBehaviours
 from gitmachine.testing.kit.timeouts import TimeoutBehaviours
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class MachineConformance(
     TimeoutBehaviours,
     FileBehaviours,
     PauseBehaviours,
+    RunBehaviours,
     CapabilityBehaviours,
     LossBehaviours,
     GitBehaviours,
