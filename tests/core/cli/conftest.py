@@ -8,15 +8,18 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gitmachine.cli import main
 from gitmachine.errors import GitMachineError
 from gitmachine.plugins.host import PluginHost
 from gitmachine.plugins.registry import Registry
 from gitmachine.state.journal import Journal
 from gitmachine.state.places import Places
 from gitmachine.state.records import MachineRecord
+from support.commandline import Started
 from support.repos import make_remote
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -95,6 +98,45 @@ def gitmachine(home: Home, tmp_path: Path) -> Run:
         )
 
     return run
+
+
+@pytest.fixture
+def inside(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> Run:
+    """Run ``gitmachine`` to its end in this process, in an empty directory: as a process would, but faster.
+
+    Each call opens everything anew. For steps between others that are processes of their own.
+    """
+
+    def run(*args: str, env: Mapping[str, str] | None = None, text: bool = True) -> subprocess.CompletedProcess[Any]:
+        with monkeypatch.context() as changed:
+            changed.chdir(tmp_path)
+            for name, value in (env or {}).items():
+                changed.setenv(name, value)
+            code = main(list(args))
+        out, err = capfdbinary.readouterr()
+        if not text:
+            return subprocess.CompletedProcess(args, code, out, err)
+        decoded = (data.decode("utf-8", "surrogateescape") for data in (out, err))
+        return subprocess.CompletedProcess(args, code, *decoded)
+
+    del home  # ends what is left
+    return run
+
+
+@pytest.fixture
+def begin(home: Home, tmp_path: Path) -> Iterator[Callable[..., Started]]:
+    """Begin command lines; those that are left are killed."""
+    begun: list[Started] = []
+
+    def start(*args: str) -> Started:
+        begun.append(Started(home.environment(), tmp_path, *args))
+        return begun[-1]
+
+    yield start
+    for item in begun:
+        item.close()
 
 
 @pytest.fixture

@@ -6,8 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from support.commandline import Started
 from support.gitserver import Mischief, serving
 from support.repos import git, show
 
@@ -26,65 +25,10 @@ MARK = f"600.{os.getpid()}{time.monotonic_ns()}"
 WORK = f"sleep {MARK} & setsid sleep {MARK} & echo x > x; echo started; wait"
 
 
-class Started:
-    """A ``gitmachine run`` in a process group of its own, as a terminal's foreground job is."""
-
-    def __init__(self, home: Any, cwd: Path, *args: str) -> None:
-        self.errors = cwd / "stderr"
-        with self.errors.open("wb") as stderr:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "gitmachine", "run", *args],
-                env=home.environment(),
-                cwd=cwd,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                start_new_session=True,
-            )
-
-    def until(self, ready: Callable[[], bool]) -> None:
-        """Wait, with a deadline, for something to become true."""
-        deadline = time.monotonic() + 60
-        while not ready():
-            assert self.process.poll() is None, self.stderr()
-            assert time.monotonic() < deadline, self.stderr()
-            time.sleep(0.01)
-
-    def read_line(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().decode()
-
-    def signal(self, number: signal.Signals) -> None:
-        os.killpg(self.process.pid, number)
-
-    def end(self) -> tuple[int, str]:
-        """Wait for the end; returns the exit code and the last line on standard error."""
-        assert self.process.stdout is not None
-        self.rest = self.process.stdout.read().decode()
-        code = self.process.wait(60)
-        assert "Traceback" not in self.stderr()
-        return code, self.stderr().splitlines()[-1]
-
-    def stderr(self) -> str:
-        return self.errors.read_text()
-
-
 @pytest.fixture
-def start(home: Any, tmp_path: Path) -> Iterator[Callable[..., Started]]:
-    """Start runs; those that are left are killed."""
-    started: list[Started] = []
-
-    def begin(*args: str) -> Started:
-        started.append(Started(home, tmp_path, *args))
-        return started[-1]
-
-    yield begin
-    for item in started:
-        with contextlib.suppress(ProcessLookupError):
-            item.signal(signal.SIGKILL)
-        item.process.wait(60)
-        assert item.process.stdout is not None
-        item.process.stdout.close()
+def start(begin: Callable[..., Started]) -> Callable[..., Started]:
+    """Begin runs; those that are left are killed."""
+    return lambda *args: begin("run", *args)
 
 
 def machine_of(pid: int) -> list[int]:
