@@ -1,7 +1,10 @@
-"""What a command on a machine is given, and that a token goes to its own repository only. Time budget: 3 s."""
+"""What a command on a machine is given, and that a token goes to its own repository only. Time budget: 5 s."""
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,6 +44,11 @@ async def test_a_token_beside_a_repository_goes_to_no_other(tmp_path: Path) -> N
     assert (await means(settings, "elsewhere"))["token"] is None
     assert (await means(settings, "unknown"))["token"] is None
     assert (await means(settings))["token"] is None
+    assert (await means(settings, repository=HERE))["token"] == "secret-token"
+    assert (await means(settings, repository=ELSEWHERE))["token"] is None
+    async with await Journal.aopen(Places.default()) as journal:
+        await journal.end_machine("elsewhere")
+    assert (await means(settings))["token"] == "secret-token"
 
 
 @pytest.mark.usefixtures("machines")
@@ -51,3 +59,38 @@ async def test_a_token_that_stands_alone_or_in_the_environment_goes_to_each(tmp_
     given = load_config(path, environ={"GITMACHINE_TOKEN": "secret-token"})
     assert (await means(given, "elsewhere"))["token"] == "secret-token"
     assert (await means(given))["token"] == "secret-token"
+
+
+SCRIPT = """
+import asyncio
+from gitmachine.cli.acting import interruptible
+
+async def stubborn():
+    print("up", flush=True)
+    while True:
+        try:
+            await asyncio.sleep(600)
+        except asyncio.CancelledError:
+            print("told", flush=True)
+
+async def main(interrupts):
+    await interrupts.run(stubborn())
+
+interruptible(main, "this")
+"""
+
+
+def test_a_second_ctrl_c_leaves_at_once() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
+    )
+    with process:
+        assert process.stdout is not None
+        for line in ("up\n", "told\n"):
+            assert process.stdout.readline() == line
+            process.send_signal(signal.SIGINT)
+        _out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    first, second = err.splitlines()
+    assert first == "gitmachine: interrupted: ending 'this' (Ctrl-C again leaves at once)"
+    assert second.startswith("gitmachine: left at once: 'this' was not ended")

@@ -42,7 +42,7 @@ def test_each_step_by_its_own_process(gitmachine: Run, remote: Path, home: Any) 
     ok(gitmachine("diff", "a"))
     assert [record.state for record in home.machines()] == ["paused"]
     refused = gitmachine("exec", "a", "--", "true")
-    assert (refused.returncode, "machine is paused" in refused.stderr) == (125, True)
+    assert (refused.returncode, "machine is paused: `resume` first" in refused.stderr) == (125, True)
     ok(gitmachine("resume", "a"))
     ok(gitmachine("exec", "a", "--", "sh", "-c", "echo three >> two"))
     patch = ok(gitmachine("diff", "a"))

@@ -119,32 +119,38 @@ async def attached(
             say(explain(error))
 
 
-async def means(settings: Settings, name: str | None = None) -> Mapping[str, Any]:
-    """Return the token and the plugins that the settings give for a machine, or for any.
+async def means(settings: Settings, name: str | None = None, *, repository: str | None = None) -> Mapping[str, Any]:
+    """Return the token and the plugins that the settings give.
 
     A token that stands in a file beside a repository belongs to that repository, and goes to no other.
+
+    Args:
+        settings: everything that was configured.
+        name: the machine they are for; None is every machine.
+        repository: the repository's URL where that is known already.
     """
     from gitmachine.config.installed import plugin_host
 
     host: PluginHost = plugin_host(settings)
     token = settings.token
     own = settings.origins.get("token") == "file" and settings.origins.get("repository") == "file"
-    if token is not None and own and not await _is_of(settings, name):
+    if token is not None and own and not await _only_for(settings.repository or "", name, repository):
         token = None
     return {"token": token, "plugins": host}
 
 
-async def _is_of(settings: Settings, name: str | None) -> bool:
-    """Tell whether a machine works on the settings' repository."""
+async def _only_for(own: str, name: str | None, repository: str | None) -> bool:
+    """Tell whether what is to be done concerns only one's own repository."""
     from gitmachine.git.names import check_repository
     from gitmachine.state.journal import Journal
     from gitmachine.state.places import Places
 
-    if name is None or settings.repository is None:
-        return False
     try:
+        ours = check_repository(own).canonical
+        if repository is not None:
+            return check_repository(repository).canonical == ours
         async with await Journal.aopen(Places.default().ensure()) as journal:
-            record = await journal.machine(name)
-        return record.repository == check_repository(settings.repository).canonical
+            records = await journal.machines() if name is None else [await journal.machine(name)]
     except GitMachineError:
         return False  # who comes next says what is wrong
+    return all(record.repository == ours for record in records)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import traceback
 import unicodedata
 
-from gitmachine.errors import ConfigError, GitError, GitMachineError
+from gitmachine.errors import ConfigError, GitError, GitMachineError, InvalidStateError, StopRefused
 
 __all__ = ["clean", "explain", "say", "show_traceback"]
 
 PREFIX = "gitmachine: "
 _KEPT_CONTROLS = "\n\t"
 _LONGEST_STDERR_LINES = 5
+_METHOD = re.compile(r"(?:call )?\b(start|resume|stop|commit|push)\(\)")
+"""What an error advises to call from Python is a command of the same name here."""
 
 
 def clean(text: str) -> str:
@@ -46,6 +49,8 @@ def explain(error: BaseException) -> str:
         return f"internal error: {type(error).__name__}: {error} (--debug shows where; please report it)"
     # One sentence on one line, also where git's own words in it had several.
     text = " / ".join(line.strip() for line in str(error).splitlines() if line.strip()) or type(error).__name__
+    if isinstance(error, InvalidStateError | StopRefused):
+        text = _METHOD.sub(r"`\1`", text.replace("stop(force=True)", "`stop --force`"))
     lines = [text]
     if isinstance(error, GitError):
         said = [line for line in error.stderr.splitlines() if line.strip() and line.strip() not in text]

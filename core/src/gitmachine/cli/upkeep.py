@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from gitmachine.cli.interrupts import Interrupts
+    from gitmachine.outcomes import PushResult
     from gitmachine.upkeep import Collected, SavedWork
 
     T = TypeVar("T")
@@ -107,12 +108,15 @@ def show(*, name: str, as_json: bool) -> None:
 def push(*, name: str, branch: str | None, ref: str | None, as_json: bool, config: Path | None) -> None:
     """Push rescued work to its remote and verify that it has it; never by force. Exits with 3 when it is refused."""
     from gitmachine.cli.acting import means
-    from gitmachine.upkeep import push_rescue
+    from gitmachine.upkeep import push_rescue, show_rescue
 
     settings = load_settings(config)
 
-    async def work() -> Any:
-        return await push_rescue(name, branch=branch, ref=ref, **await means(settings))
+    async def work() -> PushResult:
+        saved = (await show_rescue(name)).work
+        return await push_rescue(
+            saved.name, branch=branch, ref=ref, **await means(settings, repository=saved.remote or "")
+        )
 
     result = _interruptible(work, "rescue push")
     if as_json:
