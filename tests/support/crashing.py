@@ -100,10 +100,11 @@ def processes_under(folder: Path) -> dict[int, str]:
             continue
         try:
             links = [str(path.readlink()) for path in (entry / "cwd", *(entry / "fd").iterdir())]
+            command = (entry / "cmdline").read_bytes()
         except OSError:
             continue  # it ended meanwhile
         if any(link.startswith(f"{folder}/") for link in links):
-            found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+            found[int(entry.name)] = command.replace(b"\0", b" ").decode("utf-8", "replace")
     return found
 
 
