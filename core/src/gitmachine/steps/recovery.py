@@ -8,13 +8,15 @@ comparison with this host has shown that it holds none that is not here.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from gitmachine.errors import GitError, GitMachineError, StateError
+from gitmachine.errors import GitError, GitMachineError, MachineError, StateError
 from gitmachine.machine import MachineState
 from gitmachine.state.locks import MachineLock
 from gitmachine.state.owner import is_alive
@@ -36,6 +38,11 @@ __all__ = ["Recovery", "bury", "half_done", "recover"]
 
 WAIT_SECONDS = 1.0
 """How long a recovery waits for the machine's lock; whoever holds it longer is alive and at work."""
+
+SWEEP_SECONDS = 10.0
+"""How long a half-made machine may take to end by itself, now that its maker is gone."""
+
+POLL_SECONDS = 0.05
 
 
 @attrs.frozen(kw_only=True)
@@ -191,12 +198,29 @@ async def _without_machine(story: _Story, operations: Mapping[str, Intent]) -> N
         story.tell(f"its stop was interrupted while it was being removed; it is gone, {_where(operations['destroy'])}")
         await _end(remains, "stopped")
     elif remains.record.state == "starting":
-        if remains.record.machine_id is not None:
-            await remains.look()  # has the provider remove what is left of it
+        await _sweep(remains)
         story.tell("its start was interrupted; nothing of it is left")
         await _end(remains, "failed")
     else:
         await _bury(story)
+
+
+async def _sweep(remains: Remains) -> None:
+    """Have the provider remove what is left of a half-made machine; it may be about to end by itself.
+
+    Raises:
+        MachineError: it does not end.
+    """
+    deadline = time.monotonic() + SWEEP_SECONDS
+    while (found := await remains.look()) is not None:
+        if time.monotonic() > deadline:
+            raise MachineError(
+                f"the half-made machine {found} neither answers nor ends",
+                machine_id=found,
+                provider=remains.record.provider,
+                operation="find",
+            )
+        await asyncio.sleep(POLL_SECONDS)
 
 
 async def _end(remains: Remains, state: str) -> None:
@@ -284,6 +308,7 @@ async def _undo_start(story: _Story, ctx: Context) -> bool:
             return False
     # Until the branch is checked out nobody but the start itself does anything in a machine.
     await ctx.machine.stop()
+    await _sweep(story.remains)
     await _end(story.remains, "failed")
     story.tell("its start was interrupted; the half-made machine is removed, there was no work in it")
     return True
