@@ -65,6 +65,10 @@ def test_codes_output_and_variables_are_the_commands_own(gitmachine: Run, machin
     assert (found["stdout"], found["stderr"], found["name"], found["session"]) == ("out\n", "err\n", "a", "feat")
     late = gitmachine("exec", machine, "--timeout", "0.2", "--", "sleep", MARK)
     assert (late.returncode, "exceeded its timeout" in late.stderr) == (124, True)
+    gitmachine("exec", machine, "-e", "MY_TOKEN=hunter2-hunter2", "sh", "-c", "echo hunter2-hunter2")
+    history = gitmachine("logs", machine).stdout.splitlines()
+    assert [line.split("  ")[2] for line in history] == ["7", "137", "timed out", "0"]
+    assert "hunter2" not in "".join(history)
     missing = gitmachine("exec", machine, "nosuchprogram", "--timeout")
     assert (missing.returncode, "hint: there is no program" in missing.stderr) == (127, True)
     assert gone()
