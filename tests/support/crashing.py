@@ -108,6 +108,14 @@ def processes_under(folder: Path) -> dict[int, str]:
     return found
 
 
+def end_local_machines() -> None:
+    """End the local machines that a test left, as one that fails may."""
+    from gitmachine_local import _records
+
+    for record in _records.all_records():
+        record.destroy()
+
+
 async def _steps(gm: Any, steps: list[list[str]]) -> None:
     for name, *arguments in steps:
         if name == "write":

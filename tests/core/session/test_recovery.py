@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,18 @@ from gitmachine.state.journal import Journal
 from gitmachine.state.places import Places
 from gitmachine.state.records import MachineRecord
 from gitmachine.upkeep import collect_garbage, recover, recover_all
-from support.crashing import crash, processes_under
+from support.crashing import crash, end_local_machines, processes_under
 from support.repos import git, show, tip
 
 pytestmark = [pytest.mark.requires("linux")]
+
+
+@pytest.fixture(autouse=True)
+def machines_end(gitmachine_home: Path) -> Iterator[None]:
+    """Have no machine outlive a test that fails."""
+    yield
+    end_local_machines()
+
 
 RECORDED = "gitmachine.state.journal:Journal.begin_machine"
 LAUNCHED = "gitmachine_local._launch:_orphan"
@@ -97,6 +106,24 @@ async def test_a_start_that_was_killed_is_undone_and_leaves_nothing(
     await nothing_runs(gitmachine_home)
     assert leftovers(gitmachine_home) == []
     assert await recover_all() == ()
+
+
+@pytest.mark.requires("sandbox")
+@pytest.mark.parametrize(
+    "at",
+    [(LAUNCHED, "after"), (CALL, "before", "init"), (CALL, "before", "keep")],
+    ids=["launched", "listening", "greeted"],
+)
+async def test_a_sandbox_whose_start_was_killed_leaves_nothing(
+    plan: dict[str, Any], at: tuple[str, ...], gitmachine_home: Path
+) -> None:
+    await asyncio.to_thread(crash, {**plan, "isolation": "bubblewrap", "at": at})
+
+    (recovery,) = await recover_all()
+
+    assert recovery.state == "failed"
+    await nothing_runs(gitmachine_home)
+    assert leftovers(gitmachine_home) == []
 
 
 async def test_a_start_that_was_killed_after_its_callback_had_worked_is_kept(

@@ -11,6 +11,7 @@ import asyncio
 import random
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,18 @@ from gitmachine.errors import MachineFileError
 from gitmachine.state.journal import Journal
 from gitmachine.state.places import Places
 from gitmachine.upkeep import collect_garbage, recover_all
-from support.crashing import crash, processes_under
+from support.crashing import crash, end_local_machines, processes_under
 from support.repos import add_commit
 
 pytestmark = [pytest.mark.requires("linux")]
+
+
+@pytest.fixture(autouse=True)
+def machines_end(gitmachine_home: Path) -> Iterator[None]:
+    """Have no machine outlive a test that fails."""
+    yield
+    end_local_machines()
+
 
 INSTANTS = (
     ("gitmachine.git.host:HostGit.run", 40),

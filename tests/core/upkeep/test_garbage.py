@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,17 @@ from gitmachine.state.locks import MachineLock
 from gitmachine.state.places import Places
 from gitmachine.upkeep import collect_garbage, rescues
 from gitmachine.upkeep import garbage as garbage_module
-from support.crashing import crash, processes_under
+from support.crashing import crash, end_local_machines, processes_under
 from support.repos import add_commit, show, tip
 
 pytestmark = [pytest.mark.requires("linux")]
+
+
+@pytest.fixture(autouse=True)
+def machines_end(gitmachine_home: Path) -> Iterator[None]:
+    """Have no machine outlive a test that fails."""
+    yield
+    end_local_machines()
 
 
 @pytest.fixture

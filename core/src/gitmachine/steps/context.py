@@ -6,7 +6,7 @@ import contextlib
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from gitmachine.errors import GitError, InvalidStateError, MachineLostError
+from gitmachine.errors import GitError, InvalidStateError, MachineLostError, StateError
 from gitmachine.events import CommandFinished, CommandStarted, Event, MachineLost
 from gitmachine.git.credentials import credential_source
 from gitmachine.git.redaction import Redactor
@@ -290,7 +290,8 @@ class Context(Recording):
                     yield operation
                 finally:
                     if intent is not None and self._journal is not None:
-                        await self.journal.done(intent)
+                        with contextlib.suppress(StateError):  # what was done counts, and is not half done for it
+                            await self.journal.done(intent)
 
     @contextlib.asynccontextmanager
     async def locked(self, name: str) -> AsyncIterator[None]:

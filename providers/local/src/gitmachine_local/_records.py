@@ -124,7 +124,13 @@ class Record:
         self.remove()
 
     def _end_unknown(self) -> None:
-        """End a first process that was started and never written down: it listens, or soon will."""
+        """End a first process that was started and never written down: it says what it has to say to our log.
+
+        One that listens, or soon will, is asked to end where processes cannot be looked at. bubblewrap must be killed:
+        its child waits for ever for a parent that died because nobody reads what it reports.
+        """
+        if _processes.end_logging(self.log):
+            return
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(END_SECONDS)
             sock.connect(str(self.socket))
