@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import stat
 
 import pytest
@@ -73,7 +72,7 @@ async def test_attributes_without_pointers_are_no_obstacle(bench, tmp_path, tran
     assert (await one.begin()).created
 
 
-@pytest.mark.skipif(shutil.which("git-lfs") is None, reason="git-lfs is not installed")
+@pytest.mark.requires("git-lfs")
 @pytest.mark.parametrize("machine", [StreamMachine, FilesMachine])
 async def test_direct_with_git_lfs_brings_the_files_and_pushes_new_ones(bench, tmp_path, machine):
     remote = make_remote(tmp_path / "r.git")
