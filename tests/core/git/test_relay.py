@@ -105,6 +105,26 @@ async def test_work_comes_back_is_published_and_the_machine_follows(tmp_path, be
 
 
 @MACHINES
+@pytest.mark.parametrize("depth", [None, 1])
+async def test_a_mirror_that_another_session_moves_meanwhile_does_no_harm(tmp_path, bench, machine, depth):
+    remote = make_remote(tmp_path / "r.git")
+    git("-C", remote, "branch", "old", "main")
+    first = tip(remote, "main")
+    one = await bench(remote, machine=machine, options=GitOptions(depth=depth))
+    await one.transport.open()
+    git("-C", remote, "branch", "-D", "old")
+    git("-C", remote, "branch", "old/below", "main")
+    add_commit(remote, "main", {"x": b"1"})
+    git("-C", remote, "tag", "-a", "-m", "new", "v1", "main")
+    other = await bench(remote, machine=machine, session_id="s2")
+    await other.transport.open()
+    await one.transport.populate(one.machine, one.path, branch="feat")
+    refs = await one.sh("git for-each-ref --format='%(objectname) %(refname)'")
+    names = {"refs/remotes/origin/HEAD", "refs/remotes/origin/main", "refs/remotes/origin/old"}
+    assert set(refs.splitlines()) == {f"{first} {name}" for name in names}
+
+
+@MACHINES
 async def test_a_tag_of_the_agents_own_is_not_overwritten(tmp_path, bench, machine):
     remote = make_remote(tmp_path / "r.git")
     one = await bench(remote, machine=machine)

@@ -101,7 +101,7 @@ class BundleInward(Inward):
     def __init__(self, host: HostGit) -> None:
         self._host = host
 
-    async def deliver(self, machine: Machine, path: str, mirror: Path, delivery: Delivery) -> None:
+    async def deliver(self, machine: Machine, path: str, view: Path, delivery: Delivery) -> None:
         """Ask what is there, write the rest, unpack and verify."""
         arguments = delivery.arguments(path)
         answer = await run_script(machine, ENTER + _HAVES, *arguments, doing="making the repository")
@@ -109,10 +109,10 @@ class BundleInward(Inward):
         refs = {**delivery.heads, **delivery.tags}
         lines = [f"{sha} {ref}" for ref, sha in refs.items() if ref != "refs/remotes/origin/HEAD"]
         async with _scratch() as scratch:
-            source = mirror
+            source = view
             shallow: list[str] = []
             if delivery.depth is not None and delivery.fresh and refs:
-                source, shallow = await self._shallow(scratch, mirror, delivery)
+                source, shallow = await self._shallow(scratch, view, delivery)
             file = await self._bundle(scratch, source, {*delivery.state.refs.values()}, haves)
             parts = ""
             if file is not None:
@@ -125,7 +125,7 @@ class BundleInward(Inward):
         script = ENTER + _UNBUNDLE + FINISH
         await run_script(machine, script, *again, parts, stdin=stdin, doing="unpacking the repository")
 
-    async def _shallow(self, scratch: Path, mirror: Path, delivery: Delivery) -> tuple[Path, list[str]]:
+    async def _shallow(self, scratch: Path, view: Path, delivery: Delivery) -> tuple[Path, list[str]]:
         """Cut the history on the host: a bundle itself cannot say where history ends."""
         cut = scratch / "shallow.git"
         await make_bare(self._host, cut, object_format=delivery.object_format)
@@ -133,7 +133,7 @@ class BundleInward(Inward):
         if delivery.commit is not None and delivery.commit not in delivery.state.refs.values():
             refspecs.append(f"+{delivery.commit}:refs/gitmachine/base")
         call = GitCall(
-            args=("fetch", "--quiet", "--no-tags", f"--depth={delivery.depth}", mirror.as_uri(), *refspecs),
+            args=("fetch", "--quiet", "--no-tags", f"--depth={delivery.depth}", view.as_uri(), *refspecs),
             git_dir=cut,
             protocols=("file",),
         )

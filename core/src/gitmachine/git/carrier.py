@@ -39,7 +39,7 @@ class Inward(ABC):
     """Brings what the mirror has into a machine."""
 
     @abstractmethod
-    async def deliver(self, machine: Machine, path: str, mirror: Path, delivery: Delivery) -> None:
+    async def deliver(self, machine: Machine, path: str, view: Path, delivery: Delivery) -> None:
         """Make the machine's repository have all of the delivery, verified there.
 
         Raises:

@@ -1,7 +1,7 @@
 """The mirror: a bare repository on the host with what the remote has, and nothing else.
 
-It is the only repository that a machine is ever served from, and only after this session's credential has just read
-the remote: whoever may not read a private repository gets nothing of what another session cached.
+A machine is served from nothing else, through a view of what this session's credential has just read: whoever may not
+read a private repository gets nothing of what another session cached.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import contextlib
 import fcntl
 import os
 import shutil
+import tempfile
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gitmachine.errors import CloneError, StateError
@@ -21,7 +23,6 @@ from gitmachine.git.remote import Remote
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from gitmachine.git.credentials import CredentialSource
     from gitmachine.git.model import RemoteState
@@ -98,6 +99,19 @@ class Mirror:
             )
             await self._host.run(call)
 
+    @contextlib.asynccontextmanager
+    async def view(self, state: RemoteState) -> AsyncIterator[Path]:
+        """Give a repository with exactly the refs of `state` over the mirror's objects, to serve one machine from.
+
+        The mirror's own refs are moved by every session on it, at any time, and with other credentials.
+        """
+        path = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="gitmachine-view-"))
+        try:
+            await asyncio.to_thread(_make_view, path, self.path, state)
+            yield path
+        finally:
+            await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+
     async def _read(self) -> dict[str, str]:
         return await read_refs(self._host, self.path, ("refs/heads/", "refs/tags/"))
 
@@ -167,6 +181,20 @@ def _furnish(path: Path, alternates: Path | None) -> None:
         info = path / "objects" / "info"
         info.mkdir(parents=True, exist_ok=True)
         (info / "alternates").write_bytes(os.fsencode(alternates / "objects") + b"\n")
+
+
+def _make_view(path: Path, mirror: Path, state: RemoteState) -> None:
+    config = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n"
+    if object_format(state) == "sha256":
+        config = "[core]\n\trepositoryformatversion = 1\n\tbare = true\n[extensions]\n\tobjectformat = sha256\n"
+    (path / "config").write_text(config)
+    (path / "refs").mkdir()
+    (path / "objects" / "info").mkdir(parents=True)
+    (path / "objects" / "info" / "alternates").write_bytes(os.fsencode(mirror / "objects") + b"\n")
+    (path / "HEAD").write_bytes(b"ref: refs/heads/%b\n" % os.fsencode(state.default_branch or "main"))
+    refs = sorted((name.encode("utf-8", "surrogateescape"), sha.encode()) for name, sha in state.refs.items())
+    lines = [b"# pack-refs with: sorted \n", *(b"%b %b\n" % (sha, name) for name, sha in refs)]
+    (path / "packed-refs").write_bytes(b"".join(lines))
 
 
 async def read_refs(host: HostGit, git_dir: Path, prefixes: tuple[str, ...] = ()) -> dict[str, str]:

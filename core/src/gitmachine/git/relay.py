@@ -105,7 +105,8 @@ class RelayTransport(Transport):
             url=self.setup.repository.url, state=state, fresh=fresh, depth=self.setup.options.depth, commit=commit
         )
         try:
-            await self.inward(machine).deliver(machine, path, self.mirror.path, delivery)
+            async with self.mirror.view(state) as view:
+                await self.inward(machine).deliver(machine, path, view, delivery)
         except CloneError as error:
             error.add_note(f"while {self.setup.repository.display!r} was being brought into the machine")
             raise

@@ -44,7 +44,7 @@ class StreamInward(Inward):
     def __init__(self, host: HostGit) -> None:
         self._host = host
 
-    async def deliver(self, machine: Machine, path: str, mirror: Path, delivery: Delivery) -> None:
+    async def deliver(self, machine: Machine, path: str, view: Path, delivery: Delivery) -> None:
         """Do it in one round trip: make, fetch, verify."""
         arguments = delivery.arguments(path)
         if not delivery.state.refs:
@@ -55,7 +55,7 @@ class StreamInward(Inward):
         unnamed = "" if named or not depth else "unnamed"
         request = script_request(ENTER + _FETCH + FINISH, *arguments, depth, unnamed, open_stdin=True)
         call = GitCall(
-            args=("upload-pack", "--strict", str(mirror)),
+            args=("upload-pack", "--strict", str(view)),
             config=(*WIRE_CONFIG, "uploadpack.allowReachableSHA1InWant=true"),
         )
         end = await serve(self._host, call, await machine.spawn(request))

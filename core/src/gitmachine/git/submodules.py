@@ -148,7 +148,8 @@ async def relay_submodules(
         await transport.store.note_nested(f"{around}/{name}".lstrip("/"), "submodule", mirror.path)
         delivery = Delivery(url=url.url, state=state, fresh=True, commit=commit)
         outer = f"{path}/{around}".rstrip("/")
-        await inward.deliver(machine, f"{outer}/{name}", mirror.path, delivery)
+        async with mirror.view(state) as view:
+            await inward.deliver(machine, f"{outer}/{name}", view, delivery)
         await check_out(machine, outer, name, commit)
 
     return await walk_submodules(main, sha, listing, bring)
