@@ -19,6 +19,9 @@ from gitmachine.machine import Capability, MachineState
 from gitmachine.testing import FakeMachine
 from support.repos import make_remote, show
 
+OWN = str(os.getpid())
+"""Part of what our commands are told from everybody else's by."""
+
 
 def sh(script: str, **fields: object) -> ExecRequest:
     return ExecRequest(shell=script, **fields)
@@ -77,10 +80,10 @@ async def test_it_lives_below_the_directory_that_was_given_and_leaves_nothing(tm
     machine = FakeMachine(root=tmp_path)
     await machine.start()
     assert Path(machine.workdir).is_relative_to(tmp_path)
-    await machine.execute(sh("mkdir -p locked/in && chmod 0 locked; sleep 600 & setsid sleep 601 &"))
+    await machine.execute(sh("mkdir -p locked/in && chmod 0 locked; sleep 600 & setsid sleep 601." + OWN + " &"))
     await machine.stop()
     assert list(tmp_path.iterdir()) == []
-    assert not _running(["sleep", "601"])
+    assert not _running(["sleep", f"601.{OWN}"])
 
 
 async def test_what_is_not_declared_is_refused():
@@ -127,11 +130,11 @@ async def test_a_limited_disk_is_full_when_it_is_full(fake: FakeMachine):
 
 
 async def test_a_timeout_reaches_a_daemon_that_hid_in_every_way(fake: FakeMachine):
-    hidden = 'setsid env -i PATH="$PATH" sh -c "sleep 602 & sleep 602"'
+    hidden = f'setsid env -i PATH="$PATH" sh -c "sleep 602.{OWN} & sleep 602.{OWN}"'
     with pytest.raises(CommandTimeoutError):
-        await fake.execute(sh(f"( {hidden} & ) ; sleep 603", timeout=1.0))
-    assert not _running(["sleep", "602"])
-    assert not _running(["sleep", "603"])
+        await fake.execute(sh(f"( {hidden} & ) ; sleep 603.{OWN}", timeout=1.0))
+    assert not _running(["sleep", f"602.{OWN}"])
+    assert not _running(["sleep", f"603.{OWN}"])
 
 
 async def test_commands_see_nothing_of_the_clients_environment(fake: FakeMachine, monkeypatch: pytest.MonkeyPatch):
