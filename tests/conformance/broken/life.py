@@ -43,7 +43,7 @@ class KeepsItsFiles(FakeMachine):
     kept: Path | None = None
 
     async def stop(self) -> None:
-        if self._body is not None:
+        if Path(self.workdir).is_dir():
             self.kept = Path(tempfile.mkdtemp(dir=os.environ["GITMACHINE_HOME"])) / "kept"
             shutil.copytree(self.workdir, self.kept, symlinks=True, ignore=shutil.ignore_patterns("repo", "pipe"))
         await super().stop()
@@ -64,21 +64,24 @@ class CannotStopWhilePaused(FakeMachine):
 
 @breaks("life-stop-commands", "a command ends when its machine is stopped", hangs=True)
 class LeavesItsCommandsHanging(FakeMachine):
-    stopping = False
+    stops = 0
 
     async def stop(self) -> None:
-        self.stopping = True
+        self.stops += 1
         await super().stop()
 
     async def execute(self, request: ExecRequest) -> ExecResult:
+        before = self.stops
         result = await super().execute(request)
-        if self.stopping:
+        if self.stops != before:
             await asyncio.get_running_loop().create_future()
         return result
 
 
-@breaks("life-close", "there is no running fake machine")
+@breaks("life-close", "there is no running fake machine", also={"run-taken-over"})
 class EndsWithItsClient(FakeMachine):
+    """A run cannot outlive a machine."""
+
     async def close(self) -> None:
         await self.stop()
 

@@ -307,8 +307,12 @@ class DeliversLateOutputToTheNext(FakeMachine):
         return result
 
 
-@breaks("background-detached", "a detached child goes on", hangs=True)
+@breaks(
+    "background-detached", "a detached child goes on", hangs=True, also={"run-output", "run-taken-over", "run-paused"}
+)
 class CleansUpDetachedChildren(FakeMachine):
+    """A detached run is a detached child."""
+
     async def execute(self, request: ExecRequest) -> ExecResult:
         result = await super().execute(request)
         if self._body is not None and self._body.dead is None:

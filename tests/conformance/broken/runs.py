@@ -21,8 +21,10 @@ def detached(machine: FakeMachine) -> set[int]:
     return {pid for pid in tree._everything(table) if pid in table and table[pid].session not in tree._leaders}
 
 
-@breaks("run-output", "cannot start the run|there is no run|cannot read the run")
+@breaks("run-output", "cannot start the run|there is no run|cannot read the run", also={"run-taken-over", "run-paused"})
 class TidiesHiddenDirectories(FakeMachine):
+    """Whose output cannot be read cannot be read by the next client either."""
+
     async def execute(self, request: ExecRequest) -> ExecResult:
         result = await super().execute(request)
         if self._body is not None:
