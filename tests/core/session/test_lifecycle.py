@@ -290,3 +290,20 @@ async def test_the_repository_path_is_configurable(make: Make, tmp_path: Path) -
     async with make(path=where) as gm:
         assert gm.path == where
         assert (await gm.run("pwd")).stdout == f"{where}\n"
+
+
+async def test_where_head_dangles_the_only_branch_is_the_start(make: Make, remote: Path) -> None:
+    git("-C", remote, "symbolic-ref", "HEAD", "refs/heads/nowhere")
+    async with make() as gm:
+        assert await gm.hash() == tip(remote, "main")
+
+
+async def test_where_head_dangles_and_there_are_several_branches_the_start_must_be_named(
+    make: Make, remote: Path, tmp_path: Path
+) -> None:
+    add_commit(remote, "other", {"o": b"o"}, start=tip(remote, "main"))
+    git("-C", remote, "symbolic-ref", "HEAD", "refs/heads/nowhere")
+    with pytest.raises(CloneError, match=r"git\.base \(main, other\)"):
+        await make().start()
+    async with make(FilesMachine(tmp_path), git=GitOptions(base="main")) as gm:
+        assert await gm.hash() == tip(remote, "main")

@@ -185,7 +185,8 @@ class Transport(ABC):
     def base_revision(self, state: RemoteState, base: str | None) -> str | None:
         """Return the object id that a base stands for (perhaps shortened, perhaps a tag's), or None."""
         if base is None:
-            return state.branch(state.default_branch) if state.default_branch is not None else None
+            default = state.default_branch or only_branch(state, self.setup.repository)
+            return state.branch(default) if default is not None else None
         for ref in (f"refs/heads/{base}", f"refs/tags/{base}", base):
             if ref in state.refs:
                 return state.refs[ref]
@@ -196,6 +197,21 @@ class Transport(ABC):
     @abstractmethod
     async def commit_of(self, revision: str, base: str) -> str:
         """Return the commit of an object id that `base` stood for; CloneError naming `base` if there is none."""
+
+
+def only_branch(state: RemoteState, repository: RepositoryUrl) -> str | None:
+    """Return the branch to start from where the remote's HEAD names none that exists; None in an empty repository.
+
+    Raises:
+        CloneError: there are several, and it is not for us to choose.
+    """
+    branches = [ref.removeprefix("refs/heads/") for ref in state.refs if ref.startswith("refs/heads/")]
+    if len(branches) > 1:
+        raise CloneError(
+            f"the HEAD of {repository.display!r} names no branch that exists, and there are {len(branches)}: say which "
+            f"one a new session starts from with git.base ({', '.join(sorted(branches)[:5])})"
+        )
+    return branches[0] if branches else None
 
 
 def check_beside(branch: str, state: RemoteState) -> None:
