@@ -1,4 +1,4 @@
-"""The kit on the local provider, in its sandbox and without one. Time budget: 90 s."""
+"""The kit on the local provider, in its sandbox and without one. Time budget: 120 s."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["NAP", "POLL_SECONDS", "Stage", "await_file", "script_request", "shown"]
 
 POLL_SECONDS = 0.02
-_WINDOWS = 4
+_WINDOWS = 3
 NAP = "{ sleep 0.05 2>/dev/null || sleep 1; }"
 """A short wait in a script; only whole seconds are portable."""
 
@@ -77,7 +77,7 @@ class Stage:
         seconds = self.patience
         deadlines = Deadlines(
             start=max(seconds, 300),
-            execute_margin=min(seconds, 30),
+            execute_margin=min(max(seconds / 3, 1), 30),
             pause=seconds,
             resume=seconds,
             stop=max(seconds, 60),
