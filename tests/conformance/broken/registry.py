@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TypeVar
 
 import attrs
@@ -57,7 +59,9 @@ def kit_for(broken: Broken, *, patience: float) -> type[MachineConformance]:
         host_address = "127.0.0.1"
 
         async def make_machine(self) -> FakeMachine:
-            return made()
+            machine = made()
+            machine._root = Path(os.environ["GITMACHINE_HOME"])  # removed after each behaviour, stopped or not
+            return machine
 
         async def connect(self, machine_id: str) -> Machine:
             return await made.connect(machine_id)
