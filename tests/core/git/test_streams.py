@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from gitmachine.errors import CloneError, GitError
+from gitmachine.git.carrying import Delivery
 from gitmachine.git.mirror import make_bare
-from gitmachine.git.streams import StreamOutward
+from gitmachine.git.streams import StreamInward, StreamOutward
 from support.repos import git, make_empty_remote, make_remote, tip
 
 
@@ -22,13 +23,14 @@ async def test_a_repository_comes_in_with_one_spawned_process(bench, tmp_path):
     assert one.path in argv[4:]
 
 
-async def test_a_mirror_that_lacks_what_was_promised_is_noticed(bench, tmp_path):
-    remote = make_remote(tmp_path / "r.git", commits=5)
-    one = await bench(remote)
-    await one.transport.open()
-    git("-C", one.transport.mirror.path, "update-ref", "refs/heads/main", "main~1")
+async def test_what_was_promised_and_is_not_served_is_noticed(bench, tmp_path, host):
+    one = await bench(make_remote(tmp_path / "r.git", commits=5))
+    state = await one.transport.open()
+    served = one.transport.mirror.path
+    git("-C", served, "update-ref", "refs/heads/main", "main~1")
+    delivery = Delivery(url="https://h/r", state=state, fresh=True)
     with pytest.raises(CloneError, match="does not have what was sent"):
-        await one.transport.populate(one.machine, one.path, branch="feat")
+        await StreamInward(host).deliver(one.machine, one.path, served, delivery)
 
 
 async def test_exact_commits_come_out_whatever_refs_say(bench, tmp_path, host):
