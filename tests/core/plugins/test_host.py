@@ -316,3 +316,15 @@ def test_calling_order_is_plugs_reversed_registration_with_first_and_last():
 def test_asking_for_a_hook_that_does_not_exist_is_our_mistake():
     with pytest.raises(ValueError, match="gitmachine_nonsense"):
         PluginHost(entry_points=()).implementations("gitmachine_nonsense")
+
+
+def test_a_plugin_whose_import_takes_long_works_and_is_reported(site, monkeypatch):
+    monkeypatch.setattr("gitmachine.plugins.host.SLOW_SECONDS", -1.0)
+    site.install("slow", {"slow": "slow"}, modules={"slow": GOOD})
+    host = site.host()
+    (report,) = host.plugins
+    assert report.status == "slow"
+    assert "its import took 0.0 s" in report.cause
+    assert report.seconds > 0
+    assert report.hooks
+    assert host.implementations(report.hooks[0])
