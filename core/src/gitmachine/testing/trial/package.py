@@ -97,7 +97,7 @@ def _light(source: PluginSource, answer: dict[str, Any], allowed: Collection[str
         known = next((name for name in HEAVY if f"{module}.".startswith(f"{name}.")), None)
         if known is not None and known not in allowed:
             heavy.add(known)
-        elif top not in free and top not in sys.stdlib_module_names:
+        elif top not in free and top not in sys.stdlib_module_names and not top.startswith("_sysconfigdata"):
             heavy.add(top)
     heavy |= {module for module in answer["eager"] if module in answer["modules"]}
     return _verdict(
@@ -117,7 +117,7 @@ def _probe(source: PluginSource) -> dict[str, Any]:
     }
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "gitmachine.testing.trial.probe"],
+            [sys.executable, "-m", "gitmachine.testing.probe"],
             input=json.dumps(question),
             capture_output=True,
             text=True,

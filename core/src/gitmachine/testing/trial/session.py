@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from gitmachine._portal import Lease
 from gitmachine.errors import GitMachineError, PluginLoadError
 from gitmachine.hookspecs import GROUP
 from gitmachine.machine import MachineState
@@ -129,7 +130,7 @@ def plugin_session(
         gm = GitMachine(made, repository=remote.url, session=session, plugins=host, **_observed(options, events))
         trial = PluginSession(gm, made, remote, host)
         trial.events = events
-        with _ended(gm):
+        with _ended(gm, made):
             if start:
                 gm.start()
             yield trial
@@ -148,15 +149,18 @@ def _observed(options: dict[str, Any], taken: list[tuple[str, dict[str, Any]]]) 
 
 
 @contextlib.contextmanager
-def _ended(gm: GitMachine) -> Iterator[None]:
-    try:
-        with contextlib.ExitStack() as stack:
-            stack.push(gm)
-            yield
-    finally:
-        if gm.machine.state in {MachineState.RUNNING, MachineState.PAUSED}:
-            with contextlib.suppress(GitMachineError):  # the stop that failed first is what is told
-                gm.stop(force=True)
+def _ended(gm: GitMachine, machine: Machine) -> Iterator[None]:
+    """Stop the session at the end, and if it refuses, its machine."""
+    with Lease() as lease:  # the loop on which the machine lives
+        try:
+            with contextlib.ExitStack() as stack:
+                stack.push(gm)
+                yield
+        finally:
+            if machine.state in {MachineState.RUNNING, MachineState.PAUSED}:
+                with contextlib.suppress(GitMachineError):  # why the stop failed is what is told
+                    gm.close()
+                lease.call(machine.stop)
 
 
 def _host(plugins: Sequence[object], *, core: bool) -> RecordingHost:

@@ -1,5 +1,6 @@
-"""Load one plugin in a fresh interpreter and tell what that did; run as ``python -m gitmachine.testing.trial.probe``.
+"""Load one plugin in a fresh interpreter and tell what that did; run as ``python -m gitmachine.testing.probe``.
 
+It is not in the package that uses it, because that loads much; what is loaded here already, no plugin is blamed for.
 Reads a JSON document from its input (the search path, and the plugin) and writes one to its output.
 """
 
@@ -12,7 +13,7 @@ from importlib import import_module
 from typing import Any
 
 import gitmachine.hookspecs
-import gitmachine.provider  # noqa: F401  # with this and the hooks loaded, what is new was loaded by the plugin
+import gitmachine.provider  # noqa: F401  # what every plugin may import
 
 __all__ = ["main"]
 
