@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import shutil
 from pathlib import Path
@@ -98,13 +99,13 @@ def _make(target: Path) -> None:
     if not text.isprintable():
         raise ConfigError(f"invalid directory {text!r}: it holds characters that cannot be printed")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.parent.is_dir():
+            target.parent.mkdir(parents=True)
         target.mkdir()
-    except FileExistsError as error:
-        raise ConfigError(f"{text!r} exists already, and nothing is overwritten: name a new directory") from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"cannot make the directory {text!r}: {reason}") from error
+    except OSError as error:
+        if os.path.lexists(target):
+            raise ConfigError(f"{text!r} exists already, and nothing is overwritten: name a new directory") from error
+        raise ConfigError(f"cannot make the directory {text!r}: {(error.strerror or str(error)).lower()}") from error
 
 
 def _rendered(kind: str, package: PackageName) -> dict[str, str]:
