@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import textwrap
 import tomllib
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def test_the_classes_of_a_provider_are_named_after_it(place):
 
 def test_each_method_that_talks_to_the_backend_is_marked(place):
     write_package("provider", PackageName.of("fly"), place / "fly")
-    tree = ast.parse((text := (place / "fly" / "src" / "gitmachine_fly" / "machine.py").read_text()))
+    tree = ast.parse(text := (place / "fly" / "src" / "gitmachine_fly" / "machine.py").read_text())
     methods = [node for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef)]
     assert {node.name for node in methods} == {"start", "stop", "spawn", "read_file", "write_file", "list_files"}
     lines = text.splitlines()
@@ -144,7 +145,13 @@ def test_what_exists_is_not_touched(what, place, capfd):
 
 @pytest.mark.parametrize(
     ("directory", "reason"),
-    [("a\nb", "cannot be printed"), ("file/below", "cannot make"), ("file/deep/below", "not a directory"), ("x" * 300, "too long"), ("", "exists already")],
+    [
+        ("a\nb", "cannot be printed"),
+        ("file/below", "cannot make"),
+        ("file/deep/below", "not a directory"),
+        ("x" * 300, "too long"),
+        ("", "exists already"),
+    ],
 )
 def test_a_directory_that_cannot_be_made_is_said_in_one_line(directory, reason, place, capfd):
     (place / "file").touch()
@@ -187,4 +194,5 @@ def test_the_code_that_a_page_shows_is_that_of_the_new_package(page, kind, name,
     for file, excerpt in shown:
         whole = (place / name / file).read_text(encoding="utf-8")
         for part in re.split(r"^ *# \.\.\.\n", excerpt, flags=re.MULTILINE):
-            assert part.strip("\n") in whole, f"{page}.md shows of {file} what is not there:\n{part}"
+            found = any(textwrap.indent(part, " " * depth) in whole for depth in (0, 4))
+            assert found, f"{page}.md shows of {file} what is not there:\n{part}"
