@@ -210,6 +210,18 @@ def test_the_environment_chooses_the_plugins():
         PluginHost.default({"GITMACHINE_STRICT_PLUGINS": "1", "GITMACHINE_PLUGINS": "core,ghost"}).load()
 
 
+def test_a_plugin_whose_import_takes_long_works_and_is_reported(site, monkeypatch):
+    monkeypatch.setattr("gitmachine.plugins.host.SLOW_SECONDS", -1.0)
+    site.install("slow", {"slow": "slow"}, modules={"slow": GOOD})
+    host = site.host()
+    (report,) = host.plugins
+    assert report.status == "slow"
+    assert "its import took" in report.cause
+    assert report.seconds > 0
+    assert report.hooks
+    assert host.implementations(report.hooks[0])
+
+
 def test_loading_twice_imports_once(site):
     counter = "import builtins\nbuiltins.gm_count = getattr(builtins, 'gm_count', 0) + 1\n"
     site.install("a", {"counted": "counted"}, modules={"counted": counter})
@@ -316,15 +328,3 @@ def test_calling_order_is_plugs_reversed_registration_with_first_and_last():
 def test_asking_for_a_hook_that_does_not_exist_is_our_mistake():
     with pytest.raises(ValueError, match="gitmachine_nonsense"):
         PluginHost(entry_points=()).implementations("gitmachine_nonsense")
-
-
-def test_a_plugin_whose_import_takes_long_works_and_is_reported(site, monkeypatch):
-    monkeypatch.setattr("gitmachine.plugins.host.SLOW_SECONDS", -1.0)
-    site.install("slow", {"slow": "slow"}, modules={"slow": GOOD})
-    host = site.host()
-    (report,) = host.plugins
-    assert report.status == "slow"
-    assert "its import took 0.0 s" in report.cause
-    assert report.seconds > 0
-    assert report.hooks
-    assert host.implementations(report.hooks[0])
