@@ -12,12 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from support.environments import CleanEnvironment, build_wheels
+from support.environments import CleanEnvironment, build_wheels, required_by
 from support.repos import git, make_remote
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = ROOT / "tests" / "plugins" / "distributions"
-DEPENDENCIES = ("attrs", "cattrs", "click", "importlib-metadata", "platformdirs", "pluggy", "rich")
 
 BAD = {
     "import-error": ("0.1", "RuntimeError: this plugin was made for another planet"),
@@ -33,8 +32,13 @@ BAD = {
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folders = [ROOT / "core", ROOT / "providers" / "local", *sorted(p.parent for p in SAMPLES.glob("*/pyproject.toml"))]
-    return build_wheels(folders, tmp_path_factory.mktemp("wheels"))
+    projects = [
+        ROOT / "core" / "pyproject.toml",
+        *ROOT.glob("providers/*/pyproject.toml"),
+        *ROOT.glob("plugins/*/pyproject.toml"),
+        *SAMPLES.glob("*/pyproject.toml"),
+    ]
+    return build_wheels([project.parent for project in projects], tmp_path_factory.mktemp("wheels"))
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +46,7 @@ def environment(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactor
     """Return an environment with the core, and with what building and testing a package takes."""
     place = tmp_path_factory.mktemp("clean")
     home = tmp_path_factory.mktemp("home")
-    made = CleanEnvironment(place / "venv", *DEPENDENCIES, "pytest", "hatchling", home=home)
+    made = CleanEnvironment(place / "venv", *required_by("gitmachine-core"), "pytest", "hatchling", home=home)
     made.install(wheels["gitmachine-core"])
     return made
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-__all__ = ["CleanEnvironment", "build_wheels"]
+__all__ = ["CleanEnvironment", "build_wheels", "required_by"]
 
 SECONDS = 280
 
@@ -53,20 +53,21 @@ def build_wheels(folders: Iterable[Path], target: Path) -> dict[str, Path]:
     return {path.name.split("-")[0].replace("_", "-"): path for path in target.glob("*.whl")}
 
 
-def requirements(distribution: importlib.metadata.Distribution, extra: str) -> list[Requirement]:
-    found = [Requirement(text) for text in distribution.requires or []]
-    return [r for r in found if r.marker is None or r.marker.evaluate({"extra": extra})]
+def required_by(name: str) -> list[str]:
+    """Return what an installed distribution requires, without any extra."""
+    found = [Requirement(text) for text in importlib.metadata.distribution(name).requires or []]
+    return [r.name for r in found if r.marker is None or r.marker.evaluate({"extra": ""})]
 
 
-def closure(names: Iterable[str], *, without: Iterable[str]) -> list[importlib.metadata.Distribution]:
+def closure(names: Iterable[str]) -> list[importlib.metadata.Distribution]:
     """Return the installed distributions of these names, and what they require, directly or not."""
     found: dict[str, importlib.metadata.Distribution] = {}
     todo = list(names)
     while todo:
         name = todo.pop().lower().replace("_", "-")
-        if name not in found and name not in without:
+        if name not in found:
             found[name] = importlib.metadata.distribution(name)
-            todo += [requirement.name for requirement in requirements(found[name], "")]
+            todo += required_by(name)
     return list(found.values())
 
 
@@ -79,7 +80,7 @@ class CleanEnvironment:
         self.home = home
         _run([sys.executable, "-m", "venv", "--without-pip", place])
         where = _run([self.python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]).stdout.strip()
-        for distribution in closure(["pip", *names], without=["gitmachine-core", "gitmachine-local"]):
+        for distribution in closure(["pip", *names]):
             tops = {file.parts[0] for file in distribution.files or []} - {"..", "__pycache__"}
             for top in tops:
                 link = Path(where, top)
