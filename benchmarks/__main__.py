@@ -7,7 +7,12 @@ import sys
 
 from benchmarks.report import RESULTS
 
-BENCHMARKS = {"import_cost": [], "session_run": [], "local_run": ["--json", str(RESULTS / "local-run.json")]}
+BENCHMARKS = {
+    "import_cost": [],
+    "plugins_cost": [],
+    "session_run": [],
+    "local_run": ["--json", str(RESULTS / "local-run.json")],
+}
 """Each benchmark's arguments."""
 
 

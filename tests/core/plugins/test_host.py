@@ -210,6 +210,18 @@ def test_the_environment_chooses_the_plugins():
         PluginHost.default({"GITMACHINE_STRICT_PLUGINS": "1", "GITMACHINE_PLUGINS": "core,ghost"}).load()
 
 
+def test_a_plugin_whose_import_takes_long_works_and_is_reported(site, monkeypatch):
+    monkeypatch.setattr("gitmachine.plugins.host.SLOW_SECONDS", -1.0)
+    site.install("slow", {"slow": "slow"}, modules={"slow": GOOD})
+    host = site.host()
+    (report,) = host.plugins
+    assert report.status == "slow"
+    assert "its import took" in report.cause
+    assert report.seconds > 0
+    assert report.hooks
+    assert host.implementations(report.hooks[0])
+
+
 def test_loading_twice_imports_once(site):
     counter = "import builtins\nbuiltins.gm_count = getattr(builtins, 'gm_count', 0) + 1\n"
     site.install("a", {"counted": "counted"}, modules={"counted": counter})

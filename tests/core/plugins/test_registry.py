@@ -183,6 +183,25 @@ def test_two_distributions_that_claim_one_name_are_named_only_when_it_is_chosen(
         found.resolve("box")
 
 
+def test_plugins_that_claim_one_name_are_reported_and_their_other_offers_and_hooks_still_count(site):
+    install(site, "a-box", "box")
+    install(site, "b-box", "box")
+    install(site, "c-other", "other")
+    host = site.host()
+    found = Registry(host)
+    found.providers()
+    assert {report.distribution: report.status for report in host.plugins} == {
+        "a-box": "broken",
+        "b-box": "broken",
+        "c-other": "ok",
+    }
+    for report in host.plugins[:2]:
+        assert "a-box 1.0" in report.cause
+        assert "b-box 1.0" in report.cause
+        assert report.hooks
+    assert len(found.providers()) == 3
+
+
 def test_one_of_two_claims_is_left_when_the_other_is_disabled(site):
     install(site, "a-box", "box")
     install(site, "b-box", "box")
@@ -259,8 +278,10 @@ def test_an_unknown_name_says_what_is_close_and_what_there_is():
         None,
     )
     assert isinstance(error, LookupError)
-    with pytest.raises(UnknownProviderError, match="no provider is installed"):
-        registry().resolve("quux")
+    with pytest.raises(UnknownProviderError, match="no provider is installed") as caught:
+        registry().resolve("My.Quux")
+    assert "install the package that offers it, by convention called gitmachine-my-quux" in str(caught.value)
+    assert caught.value.install is None, "nobody can say whose package has that name"
 
 
 def boom():

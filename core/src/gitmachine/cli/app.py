@@ -37,6 +37,8 @@ COMMANDS = {
     "log": "gitmachine.cli.history:log",
     "logs": "gitmachine.cli.history:logs",
     "ls": "gitmachine.cli.inventory:ls",
+    "new-plugin": "gitmachine.cli.scaffold:new_plugin",
+    "new-provider": "gitmachine.cli.scaffold:new_provider",
     "pause": "gitmachine.cli.lifecycle:pause",
     "plugins": "gitmachine.cli.listing:plugins",
     "providers": "gitmachine.cli.listing:providers",

@@ -77,7 +77,7 @@ def plugins(*, as_json: bool, config: Path | None) -> None:
     host = plugin_host(load_settings(config))
     Registry(host).providers()  # a plugin may turn out to be broken only when it is asked
     if as_json:
-        keys = ("name", "distribution", "version", "status", "cause", "hooks")
+        keys = ("name", "distribution", "version", "status", "cause", "hooks", "seconds")
         write_json({"plugins": [{key: getattr(report, key) for key in keys} for report in host.plugins]})
         return
     rows = [

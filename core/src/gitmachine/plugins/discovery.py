@@ -26,12 +26,14 @@ class PluginSource:
         load: imports the plugin and returns it; may raise anything.
         distribution: what pip calls the package it came with, or None.
         version: the version of that package, or None.
+        reference: what `load` imports, as ``package.module`` or ``package.module:attribute``; None when not known.
     """
 
     name: str
     load: Callable[[], Any] = attrs.field(repr=False)
     distribution: str | None = None
     version: str | None = None
+    reference: str | None = None
 
 
 def find_plugins(path: Sequence[str] | None = None) -> tuple[PluginSource, ...]:
@@ -77,7 +79,9 @@ def _sources(distribution: Any) -> Iterator[tuple[str, tuple[PluginSource, ...]]
 
 
 def _source(point: EntryPoint, distribution: str, version: str | None) -> PluginSource:
-    return PluginSource(name=point.name, load=point.load, distribution=distribution, version=version)
+    return PluginSource(
+        name=point.name, load=point.load, distribution=distribution, version=version, reference=point.value
+    )
 
 
 def _folder(distribution: Any) -> str:

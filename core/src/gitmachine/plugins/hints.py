@@ -55,6 +55,9 @@ def unknown_provider(
     elif meant not in answering and meant in WELL_KNOWN:
         install = WELL_KNOWN[meant]
         parts.append(f"install it with: pip install {install}")
+    elif meant == folded:
+        # Whose package has that name is not for us to say: a hint, and no command to paste.
+        parts.append(f"install the package that offers it, by convention called {_conventional(name)}")
     parts.append(f"installed: {', '.join(sorted(offered))}" if offered else "no provider is installed")
     if broken is None:
         parts += [f"broken: {r.name} ({r.origin}): {r.cause}" for r in reports if r.status is PluginStatus.BROKEN]
@@ -68,6 +71,10 @@ def unknown_provider(
     )
     error.__cause__ = broken.error if broken else None
     return error
+
+
+def _conventional(name: str) -> str:
+    return f"gitmachine-{normalize_name(name).replace('_', '-')}"
 
 
 def _culprit(names: Iterable[str], reports: Iterable[PluginReport], status: PluginStatus) -> PluginReport | None:

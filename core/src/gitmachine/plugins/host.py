@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import threading
+import time
 from difflib import get_close_matches
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -20,13 +21,18 @@ from gitmachine.provider import normalize_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["Implementation", "PluginHost", "PluginReport", "PluginStatus"]
+__all__ = ["SLOW_SECONDS", "Implementation", "PluginHost", "PluginReport", "PluginStatus"]
+
+SLOW_SECONDS = 2.0
+"""How long an import may take, also on a loaded machine, before it is said that every command waits for it."""
 
 
 class PluginStatus(StrEnum):
     """What became of a plugin."""
 
     OK = "ok"
+    SLOW = "slow"
+    """It works, but its import kept everybody waiting."""
     BROKEN = "broken"
     DISABLED = "disabled"
 
@@ -39,9 +45,10 @@ class PluginReport:
         name: the name it is registered under: the entry point's, or ``name@distribution`` when that was taken.
         distribution: what pip calls its package; None for a plugin registered by the program.
         version: the version of that package, or None.
-        status: ok, broken or disabled.
+        status: ok, slow, broken or disabled.
         cause: why it is not ok, in one sentence; "" when it is.
         hooks: the hooks it implements, sorted.
+        seconds: how long its import took.
         error: the exception behind `cause`, or None.
     """
 
@@ -51,6 +58,7 @@ class PluginReport:
     status: PluginStatus = PluginStatus.OK
     cause: str = ""
     hooks: tuple[str, ...] = ()
+    seconds: float = attrs.field(default=0.0, eq=False)
     error: BaseException | None = attrs.field(default=None, repr=False, eq=False)
 
     @property
@@ -200,6 +208,11 @@ class PluginHost:
                 self._reports[name], status=PluginStatus.BROKEN, cause=cause, error=error, hooks=()
             )
 
+    def mark_conflict(self, name: str, cause: str) -> None:
+        """Record that something a plugin offers cannot be used, because of another; its hooks are called as before."""
+        with self._lock:
+            self._reports[name] = attrs.evolve(self._reports[name], status=PluginStatus.BROKEN, cause=cause)
+
     def _load_all(self) -> None:
         if self._sources is None:
             self._sources = find_plugins()
@@ -221,8 +234,10 @@ class PluginHost:
             return
         self._reports[name] = report  # before registering: another thread may ask for implementations
         try:
-            hooks = self._register(source.load(), name)
-            self._reports[name] = attrs.evolve(report, hooks=hooks)
+            began = time.perf_counter()
+            plugin = source.load()
+            report = _timed(report, time.perf_counter() - began)
+            self._reports[name] = attrs.evolve(report, hooks=self._register(plugin, name))
         except (Exception, SystemExit) as error:  # noqa: BLE001  # a plugin's import may raise anything
             self._reports[name] = attrs.evolve(report, status=PluginStatus.BROKEN, cause=_cause(error), error=error)
         except BaseException:
@@ -292,6 +307,13 @@ class PluginHost:
                 distribution=broken[0].distribution,
                 version=broken[0].version,
             ) from broken[0].error
+
+
+def _timed(report: PluginReport, seconds: float) -> PluginReport:
+    if seconds <= SLOW_SECONDS:
+        return attrs.evolve(report, seconds=seconds)
+    cause = f"its import took {seconds:.1f} s, for which every command waits: nothing should happen at import"
+    return attrs.evolve(report, seconds=seconds, status=PluginStatus.SLOW, cause=cause)
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -68,7 +68,19 @@ class Registry:
                     self._host.mark_broken(name, error, cause)
                     continue
             offers += self._asked[name]
+        self._note_conflicts(offers)
         return tuple(sorted(offers, key=lambda offer: (offer.spec.name, offer.plugin.origin)))
+
+    def _note_conflicts(self, offers: Sequence[Offer]) -> None:
+        """Say in the plugins' reports which of their providers nobody can choose because others claim the name."""
+        claims: dict[str, list[Offer]] = {}
+        for offer in offers:
+            for name in offer.names:
+                claims.setdefault(name, []).append(offer)
+        for name, several in claims.items():
+            if len(several) > 1:
+                for offer in several:
+                    self._host.mark_conflict(offer.plugin.name, str(_conflict(name, several)))
 
     def resolve(self, name: str) -> ProviderSpec:
         """Return the one provider that answers to a name (case and separators folded, aliases included).

@@ -1,4 +1,4 @@
-"""For authors of providers and plugins: a machine for tests, faults on demand, and the kit that says what a machine is.
+"""For authors of providers and plugins: a machine for tests, faults on demand, the kits for machines and for plugins.
 
 Nothing here needs pytest but `gitmachine.testing.plugin`.
 """
@@ -12,13 +12,37 @@ if TYPE_CHECKING:
     from gitmachine.testing.fake import FakeMachine
     from gitmachine.testing.faults import FaultyMachine
     from gitmachine.testing.kit import MachineConformance
+    from gitmachine.testing.trial import (
+        HookCall,
+        PluginConformance,
+        PluginSession,
+        call_hook,
+        check_plugin_package,
+        plugin_session,
+    )
 
-__all__ = ["FakeMachine", "FaultyMachine", "MachineConformance"]
+__all__ = [
+    "FakeMachine",
+    "FaultyMachine",
+    "HookCall",
+    "MachineConformance",
+    "PluginConformance",
+    "PluginSession",
+    "call_hook",
+    "check_plugin_package",
+    "plugin_session",
+]
 
 _HOMES = {
     "FakeMachine": "gitmachine.testing.fake",
     "FaultyMachine": "gitmachine.testing.faults",
+    "HookCall": "gitmachine.testing.trial",
     "MachineConformance": "gitmachine.testing.kit",
+    "PluginConformance": "gitmachine.testing.trial",
+    "PluginSession": "gitmachine.testing.trial",
+    "call_hook": "gitmachine.testing.trial",
+    "check_plugin_package": "gitmachine.testing.trial",
+    "plugin_session": "gitmachine.testing.trial",
 }
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import tempfile
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from gitmachine.testing.home import private_home
 from gitmachine.testing.kit.behaviour import Behaviour, ConformanceFailure, NotApplicable
 from gitmachine.testing.kit.stage import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
     from gitmachine.machine import Machine
 
@@ -114,7 +112,7 @@ class KitBase:
         limit = self.limit_of(behaviour)
         if limit is not None:
             raise NotApplicable(limit, limit=True)
-        with _private_home():
+        with private_home():
             _run(self._perform(behaviour, body))
 
     async def _perform(self, behaviour: Behaviour, body: Callable[[Any, Stage], Awaitable[None]]) -> None:
@@ -146,22 +144,6 @@ class KitBase:
         self.observed["provider"] = machine.provider
         self.observed["class"] = f"{type(machine).__module__}.{type(machine).__qualname__}"
         self.observed["capabilities"] = sorted(capability.value for capability in machine.capabilities)
-
-
-@contextlib.contextmanager
-def _private_home() -> Iterator[None]:
-    """Keep GitMachine's own files in a directory of this behaviour; short, because sockets go there."""
-    before = os.environ.get("GITMACHINE_HOME")
-    parent = "/tmp" if os.access("/tmp", os.W_OK) else None  # noqa: S108  # a private directory is made in it
-    with tempfile.TemporaryDirectory(prefix="gmk-", dir=parent, ignore_cleanup_errors=True) as home:
-        os.environ["GITMACHINE_HOME"] = home
-        try:
-            yield
-        finally:
-            if before is None:
-                del os.environ["GITMACHINE_HOME"]
-            else:
-                os.environ["GITMACHINE_HOME"] = before
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:

@@ -1,0 +1,1 @@
+"""A good provider: machines for tests, as if they were somebody's service."""
