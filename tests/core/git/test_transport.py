@@ -60,6 +60,11 @@ async def test_where_a_session_starts(tmp_path):
     assert (new.start_sha, new.created) == ("b" * 40, True)
     assert (await relay.start_point(state, "new", None)).start_sha == "a" * 40
     headless = RemoteState(default_branch=None, refs=state.refs)
-    assert (await relay.start_point(headless, "new", None)).start_sha is None
+    with pytest.raises(CloneError, match=r"git\.base"):
+        await relay.start_point(headless, "new", None)
+    lonely = RemoteState(default_branch=None, refs={"refs/heads/feat": "b" * 40})
+    assert (await relay.start_point(lonely, "new", None)).start_sha == "b" * 40
+    empty = RemoteState(default_branch=None, refs={})
+    assert (await relay.start_point(empty, "new", None)).start_sha is None
     with pytest.raises(CloneError, match="cannot stand beside"):
         await relay.start_point(state, "main/x", None)
