@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         CloneError,
         CommandFailedError,
         CommandTimeoutError,
+        CommandVetoed,
         CommitError,
         CommitRejected,
         ConfigError,
@@ -69,6 +70,11 @@ if TYPE_CHECKING:
         GitCredential,
         GitIdentity,
         GitOptions,
+        GuardOptions,
+    )
+    from gitmachine.git.outgoing import (
+        OutgoingCommits,
+        OutgoingFile,
     )
     from gitmachine.hookspecs import (
         hookimpl,
@@ -90,6 +96,7 @@ if TYPE_CHECKING:
         RunInfo,
         RunState,
         Withheld,
+        Withhold,
     )
     from gitmachine.plugins.dispatch import (
         HookFailure,
@@ -129,6 +136,7 @@ _EXPORTS = {
         "CloneError",
         "CommandFailedError",
         "CommandTimeoutError",
+        "CommandVetoed",
         "CommitError",
         "CommitRejected",
         "ConfigError",
@@ -173,6 +181,11 @@ _EXPORTS = {
         "GitCredential",
         "GitIdentity",
         "GitOptions",
+        "GuardOptions",
+    ),
+    "git.outgoing": (
+        "OutgoingCommits",
+        "OutgoingFile",
     ),
     "hookspecs": ("hookimpl",),
     "machine": (
@@ -192,6 +205,7 @@ _EXPORTS = {
         "RunInfo",
         "RunState",
         "Withheld",
+        "Withhold",
     ),
     "plugins.dispatch": ("HookFailure",),
     "plugins.host": ("PluginHost",),
@@ -218,6 +232,7 @@ __all__ = [
     "CloneError",
     "CommandFailedError",
     "CommandTimeoutError",
+    "CommandVetoed",
     "Commit",
     "CommitError",
     "CommitRejected",
@@ -230,6 +245,7 @@ __all__ = [
     "GitMachine",
     "GitMachineError",
     "GitOptions",
+    "GuardOptions",
     "HookError",
     "HookFailure",
     "Host",
@@ -248,6 +264,8 @@ __all__ = [
     "MachinePermissionError",
     "MachineStartError",
     "MachineState",
+    "OutgoingCommits",
+    "OutgoingFile",
     "PluginError",
     "PluginHost",
     "PluginLoadError",
@@ -275,6 +293,7 @@ __all__ = [
     "UnknownProviderError",
     "UnsupportedOperation",
     "Withheld",
+    "Withhold",
     "__version__",
     "create_machine",
     "hookimpl",

@@ -20,7 +20,7 @@ from gitmachine.plugins.threads import run_in_thread
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-__all__ = ["Lease", "adapt"]
+__all__ = ["GuestLease", "Lease", "adapt"]
 
 CLEANUP_SECONDS = 60.0
 """How long an interrupted call waits for what it started to be cleaned up."""
@@ -116,6 +116,17 @@ class Lease:
         portal, self._portal = self._portal, None
         if portal is not None:
             portal.leave_soon()
+
+
+class GuestLease(Lease):
+    """The way into a loop that somebody else runs, for as long as they do."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._portal = _Guest(loop)
+
+    def end(self) -> None:
+        """Do nothing: the loop is not ours."""
 
 
 def _join() -> _Portal:
@@ -237,6 +248,35 @@ class _Portal:
             await self.loop.shutdown_asyncgens()
 
         self.loop.run_until_complete(settle())
+
+
+class _Guest(_Portal):
+    """The loop of an `AsyncGitMachine`'s user: calls go there, and it ends when they end it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.users = 0
+        self.loop = loop
+        self._process = os.getpid()
+
+    @property
+    def ended(self) -> bool:  # type: ignore[override]  # asked, not kept: nobody tells us
+        """Whether the loop takes no more calls."""
+        return self.loop.is_closed() or not self.loop.is_running()
+
+    def enter(self) -> bool:
+        """Let a call in.
+
+        Raises:
+            InvalidStateError: the loop does not run any more.
+        """
+        if self.ended:
+            raise InvalidStateError(
+                "the event loop of this session has ended: what a hook was given is of no use after the session"
+            )
+        return True
+
+    def leave(self) -> None:
+        """Do nothing: the loop ends with its owner."""
 
 
 class _Call(Generic[_T]):

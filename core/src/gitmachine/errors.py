@@ -36,6 +36,7 @@
     │     ├─ PushAuthenticationError
     │     ├─ PushVetoed
     │     └─ PushUnreachableError
+    ├─ CommandVetoed                    a plugin refused the command; it did not run
     ├─ StopRefused                      unpublished work and auto_commit off
     └─ StateError                       held by another, journal corrupt or from a newer version
 """
@@ -72,6 +73,7 @@ __all__ = [
     "CloneError",
     "CommandFailedError",
     "CommandTimeoutError",
+    "CommandVetoed",
     "CommitError",
     "CommitRejected",
     "ConfigError",
@@ -313,11 +315,7 @@ class CheckoutError(GitError):
 
 
 class CommitError(GitError):
-    """Git could not commit (an index locked by somebody, a full disk, a merge in progress).
-
-    Attributes:
-        in_progress: what has to be finished or aborted first (as in `Changes.in_progress`), or None.
-    """
+    """Git could not commit; `in_progress` (as in `Changes`) is what has to be finished or aborted first, or None."""
 
     def __init__(self, message: str, *, in_progress: str | None = None, **fields: Unpack[_GitFields]) -> None:
         super().__init__(message, **fields)
@@ -380,6 +378,10 @@ class PushUnreachableError(PushError):
     """The remote could not be reached, or could not be asked what it has."""
 
 
+class CommandVetoed(GitMachineError):  # noqa: N818  # a veto, as `PushVetoed` is
+    """A plugin refused the command; it did not run."""
+
+
 class StopRefused(GitMachineError):  # noqa: N818  # the name is part of the public contract
     """Stop would lose `unpublished` work while auto_commit is off; commit and push it, or force."""
 
@@ -389,11 +391,7 @@ class StopRefused(GitMachineError):  # noqa: N818  # the name is part of the pub
 
 
 class StateError(GitMachineError):
-    """What this host remembers forbids it: held by another, corrupt, or written by a newer version.
-
-    Attributes:
-        holder: who holds the machine or session (name, pid, command), or None.
-    """
+    """What this host remembers forbids it: held by another (`holder` says by whom), corrupt, or of a newer version."""
 
     def __init__(self, message: str, *, holder: str | None = None) -> None:
         super().__init__(message)

@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 
 import attrs
 
+from gitmachine.outcomes import Withheld  # noqa: TC001  # attrs resolves annotations at run time
+
 __all__ = [
     "EVENTS",
     "CommandFinished",
@@ -23,6 +25,7 @@ __all__ = [
     "GitPulled",
     "GitPushed",
     "GitRescued",
+    "GitWithheld",
     "MachineLost",
     "MachinePaused",
     "MachineReconnected",
@@ -195,6 +198,18 @@ class GitRescued(Event):
 
 
 @attrs.frozen(kw_only=True)
+class GitWithheld(Event):
+    """Changes were left out of an automatic commit; the files are safe on this host."""
+
+    event: ClassVar[str] = "withheld"
+    files: tuple[Withheld, ...] = ()
+
+    def data(self) -> dict[str, Any]:
+        """Return each file as plain data."""
+        return {"files": [attrs.asdict(file) for file in self.files]}
+
+
+@attrs.frozen(kw_only=True)
 class CommandStarted(Event):
     """A command is about to run; `command` is redacted."""
 
@@ -227,6 +242,7 @@ EVENTS: tuple[type[Event], ...] = (
     GitPulled,
     GitCheckpointed,
     GitRescued,
+    GitWithheld,
     CommandStarted,
     CommandFinished,
 )

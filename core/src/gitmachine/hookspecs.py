@@ -5,22 +5,29 @@ A plugin is a module or object whose methods are marked with `hookimpl`. Impleme
 
 The mode of each hook (collect, decide, step, notify) says what happens with several answers and with errors; see
 `gitmachine.plugins.dispatch`.
+
+An argument called ``gm`` is the session: an ``async def`` implementation gets the `AsyncGitMachine`, a ``def`` one a
+blocking `GitMachine` over the same session (the very object, if it is one that the program made).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pluggy
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from gitmachine import events
-    from gitmachine.git.model import Changes, GitCredential
+    from gitmachine.execution import ExecRequest
+    from gitmachine.git.model import Changes, GitCredential, GuardOptions
+    from gitmachine.git.outgoing import OutgoingCommits
+    from gitmachine.machine import Machine, MachineState
+    from gitmachine.outcomes import Withhold
     from gitmachine.provider import ProviderSpec
 
-__all__ = ["GROUP", "hookimpl", "hookspec"]
+__all__ = ["GROUP", "AnyGitMachine", "CommandGroup", "hookimpl", "hookspec"]
 
 GROUP = "gitmachine"
 """The entry point group, and pluggy's project name."""
@@ -29,9 +36,67 @@ hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)
 
 
+class AnyGitMachine(Protocol):
+    """What `AsyncGitMachine` and `GitMachine` have in common: what needs no waiting."""
+
+    @property
+    def id(self) -> str | None:
+        """The machine's id."""
+
+    @property
+    def key(self) -> str:
+        """The session's key in this host's journal."""
+
+    @property
+    def name(self) -> str | None:
+        """The name given to the machine."""
+
+    @property
+    def state(self) -> MachineState:
+        """The machine's state."""
+
+    @property
+    def path(self) -> str:
+        """The repository's path in the machine."""
+
+    @property
+    def session(self) -> str:
+        """The session branch."""
+
+    @property
+    def repository(self) -> str:
+        """The repository's URL, without any credential."""
+
+    @property
+    def machine(self) -> Machine:
+        """The machine itself."""
+
+    @property
+    def guard(self) -> GuardOptions:
+        """What the guard keeps out of commits."""
+
+    def plugin_options(self, plugin: str) -> Mapping[str, Any]:
+        """Return the options that the configuration has for a plugin."""
+
+
+class CommandGroup(Protocol):
+    """The part of a click group that takes commands."""
+
+    def add_command(self, cmd: Any, name: str | None = None) -> None:
+        """Add a click command."""
+
+
 @hookspec
 def gitmachine_register_providers() -> Sequence[ProviderSpec]:  # type: ignore[empty-body]
     """Offer providers (collect). Called once, when plugins are loaded; must import nothing heavy."""
+
+
+@hookspec
+def gitmachine_register_commands(cli: CommandGroup) -> None:
+    """Add commands to the command line (collect): for ``--help``, completion, and a command that is not built in.
+
+    ``cli`` is a click group; a name that is built in, or that another plugin has taken, is refused.
+    """
 
 
 @hookspec(firstresult=True)
@@ -45,6 +110,49 @@ def gitmachine_git_credentials(repository: str, operation: str) -> GitCredential
 @hookspec(firstresult=True)
 def gitmachine_commit_message(changes: Changes, reason: str) -> str | None:
     """Word the message of a commit that was given none (decide); ``reason`` is explicit, pause or stop."""
+
+
+@hookspec
+def gitmachine_setup(gm: AnyGitMachine) -> None:
+    """Prepare the machine (step): the branch is checked out, `on_start` comes next. An error undoes the start."""
+
+
+@hookspec
+def gitmachine_before_command(gm: AnyGitMachine, request: ExecRequest) -> ExecRequest | None:
+    """Look at a command of ``run`` or ``spawn`` before it runs (step); an answer replaces the request, an error vetoes.
+
+    Veto by raising `CommandVetoed`. Commands that an implementation runs itself are not put to this hook.
+    """
+
+
+@hookspec
+def gitmachine_before_pause(gm: AnyGitMachine) -> None:
+    """Act before the machine is frozen (step); what is written is committed. An error leaves the machine running."""
+
+
+@hookspec
+def gitmachine_after_resume(gm: AnyGitMachine) -> None:
+    """Act when the machine runs again (step); `on_resume` comes next."""
+
+
+@hookspec
+def gitmachine_select_changes(gm: AnyGitMachine, changes: Changes) -> Sequence[Withhold] | Withhold | None:
+    """Name changes that an automatic commit is to leave out (collect); the files are kept on this host."""
+
+
+@hookspec
+def gitmachine_before_commit(gm: AnyGitMachine, changes: Changes) -> None:
+    """Act before a commit of `changes` (step); an error vetoes it: raise `CommitRejected`."""
+
+
+@hookspec
+def gitmachine_before_push(gm: AnyGitMachine, commits: OutgoingCommits) -> None:
+    """Look at the commits that are about to be published (step); an error vetoes the push: raise `PushVetoed`."""
+
+
+@hookspec
+def gitmachine_teardown(gm: AnyGitMachine) -> None:
+    """Act before the machine ends (step): all are called, the machine ends regardless, errors are raised at the end."""
 
 
 @hookspec
@@ -110,6 +218,11 @@ def gitmachine_git_checkpointed(event: events.GitCheckpointed) -> None:
 @hookspec
 def gitmachine_git_rescued(event: events.GitRescued) -> None:
     """Unpublished work is safe on the host (notify)."""
+
+
+@hookspec
+def gitmachine_git_withheld(event: events.GitWithheld) -> None:
+    """Changes were left out of an automatic commit (notify)."""
 
 
 @hookspec

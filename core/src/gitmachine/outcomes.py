@@ -22,6 +22,7 @@ __all__ = [
     "RunInfo",
     "RunState",
     "Withheld",
+    "Withhold",
 ]
 
 
@@ -38,6 +39,8 @@ class KeptKind(StrEnum):
     DETACHED = "detached"
     IGNORED = "ignored"
     """Ignored files that `git.keep_ignored` names."""
+    WITHHELD = "withheld"
+    """What a guard left out of automatic commits."""
     OTHER = "other"
 
 
@@ -62,12 +65,31 @@ class Kept:
     path: str = ""
 
 
-@attrs.frozen(kw_only=True)
-class Withheld:
-    """A change left out of a commit by a guard, with the reason; it is kept on the host."""
+@attrs.frozen
+class Withhold:
+    """A plugin's answer about a change: leave `path` out of the commit, for `reason`."""
 
     path: str
     reason: str
+
+
+@attrs.frozen(kw_only=True)
+class Withheld:
+    """A change left out of a commit by a guard; the file is kept on this host (``gitmachine withheld``).
+
+    Attributes:
+        path: the file, relative to the repository.
+        reason: why, in a few words; never the secret itself.
+        plugin: the plugin that asked for it.
+        blob: its content in the session repository, or None when it is no file there (a deletion, a link).
+        size_bytes: of the content.
+    """
+
+    path: str
+    reason: str
+    plugin: str = ""
+    blob: str | None = None
+    size_bytes: int = 0
 
 
 @attrs.frozen(kw_only=True)
@@ -216,7 +238,7 @@ class Receipt:
         published: refs of the remote that hold the session's work.
         kept: work that is only on this host.
         ignored: how many ignored files were left in the machine (ignored directories count once).
-        withheld: changes a guard left out.
+        withheld: changes a guard left out of the last automatic commit.
         rescue: where unpublished work is, or None.
         machine_id: the machine that is gone now.
     """

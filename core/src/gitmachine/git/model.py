@@ -24,6 +24,7 @@ __all__ = [
     "GitCredential",
     "GitIdentity",
     "GitOptions",
+    "GuardOptions",
     "Operation",
     "RemoteState",
     "Snapshot",
@@ -111,6 +112,28 @@ class GitOptions:
             raise ConfigError(*problems)
 
 
+@attrs.frozen(kw_only=True)
+class GuardOptions:
+    """What the guard keeps out of automatic commits and stops at a push.
+
+    Attributes:
+        max_file_bytes: larger files are withheld; 0 is no limit.
+        secrets: whether to look for private keys, tokens and the like.
+        allow: globs of files that the guard lets through (`gitmachine.git.ignored` says how they match).
+    """
+
+    max_file_bytes: int = 50 * 1024 * 1024
+    secrets: bool = True
+    allow: tuple[str, ...] = ()
+
+    def __attrs_post_init__(self) -> None:
+        problems = [f"{problem} @ guard.allow" for problem in map(glob_problem, self.allow) if problem is not None]
+        if self.max_file_bytes < 0:
+            problems.append(f"expected a number of bytes from 0 up, not {self.max_file_bytes} @ guard.max_file_bytes")
+        if problems:
+            raise ConfigError(*problems)
+
+
 @attrs.frozen
 class GitCredential:
     """A user name and a secret for one remote; the secret never shows in a repr."""
@@ -163,12 +186,14 @@ class CommitOutcome:
         changes: what it holds, against its first parent.
         unreadable: paths that an automatic commit left out because git could not add them: the machine's user may not
             read them, or their name is forbidden (``git~1``).
+        withheld: paths that it was told to leave out.
     """
 
     sha: str
     message: str
     changes: Changes
     unreadable: tuple[str, ...] = ()
+    withheld: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)

@@ -9,7 +9,8 @@ decide
     the first answer that is not None; an error is raised as `HookError` naming plugin and hook.
 step
     each in order; an error aborts (or, with `run_all`, is raised after all have run). GitMachine's own errors, such
-    as `CommitRejected`, go through as they are: they are how a plugin vetoes.
+    as `CommitRejected`, go through as they are: they are how a plugin vetoes. In `refine` an answer replaces an
+    argument for whoever comes next.
 notify
     each; an error is logged with the plugin's name and kept in `hook_failures`.
 """
@@ -84,6 +85,7 @@ class Dispatcher:
         host: where the implementations are.
         run_sync: runs a blocking callable and is awaited for its answer; None is `run_in_thread`.
         redact: takes secrets out of what is logged and kept of an error; None leaves it as it is.
+        blocking_view: returns what a ``def`` implementation gets for the argument ``gm``; None is what all get.
     """
 
     def __init__(
@@ -92,8 +94,10 @@ class Dispatcher:
         run_sync: Callable[[Callable[[], Any]], Awaitable[Any]] | None = None,
         *,
         redact: Callable[[str], str] | None = None,
+        blocking_view: Callable[[], object] | None = None,
     ) -> None:
         self.host = host
+        self._blocking_view = blocking_view
         self._run_sync = run_sync or run_in_thread
         self._redact = redact or str
         self._failures: deque[HookFailure] = deque(maxlen=MAX_FAILURES)
@@ -102,6 +106,14 @@ class Dispatcher:
     def hook_failures(self) -> tuple[HookFailure, ...]:
         """The last errors that were isolated, oldest first."""
         return tuple(self._failures)
+
+    async def implemented(self, hook: str, /) -> bool:
+        """Tell whether any plugin implements a hook."""
+        return bool(await self._implementations(hook))
+
+    def blame(self, plugin: str, hook: str, error: Exception) -> None:
+        """Log and keep an error against a plugin, for an answer that cannot be used."""
+        self._isolate(plugin, hook, error)
 
     async def collect(self, hook: str, /, **values: Any) -> list[Answer]:
         """Return every answer that is not None."""
@@ -131,12 +143,15 @@ class Dispatcher:
                 return value
         return None
 
-    async def step(self, hook: str, /, *, run_all: bool = False, **values: Any) -> list[Answer]:
+    async def step(
+        self, hook: str, /, *, run_all: bool = False, seconds: float | None = None, **values: Any
+    ) -> list[Answer]:
         """Call each in order and return the answers that are not None.
 
         Args:
             hook: the hook's name.
             run_all: call the others too after one has raised, and raise at the end.
+            seconds: how long each may take; None is no limit.
             values: the hook's arguments.
 
         Raises:
@@ -147,12 +162,9 @@ class Dispatcher:
         errors: list[GitMachineError] = []
         for implementation in await self._implementations(hook):
             try:
-                value = await self._call(hook, implementation, values)
-            except (Exception, SystemExit) as error:  # noqa: BLE001  # any plugin's any error, raised again below
-                ours = error if isinstance(error, GitMachineError) else self._hook_error(implementation, hook, error)
-                if ours is not error:
-                    ours.__cause__ = error
-                errors.append(ours)
+                value = await self._ours(hook, implementation, values, seconds)
+            except GitMachineError as error:
+                errors.append(error)
                 if not run_all:
                     break
             else:
@@ -164,6 +176,41 @@ class Dispatcher:
         if errors:
             raise errors[0]
         return answers
+
+    async def refine(self, hook: str, argument: str, /, **values: Any) -> Any:
+        """Call each in order, each with what the ones before it made of an argument, and return what comes of it.
+
+        Raises:
+            GitMachineError, HookError: as `step`; also when an answer is of another type than the argument.
+        """
+        wanted = type(values[argument])
+        for implementation in await self._implementations(hook):
+            value = await self._ours(hook, implementation, values, None)
+            if value is None:
+                continue
+            if not isinstance(value, wanted):
+                raise self._hook_error(implementation, hook, TypeError(f"expected {wanted.__name__}, not {value!r}"))
+            values[argument] = value
+        return values[argument]
+
+    async def _ours(
+        self, hook: str, implementation: Implementation, values: dict[str, Any], seconds: float | None
+    ) -> Any:
+        """Call an implementation; whatever it raises comes out as an error of ours."""
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                return await self._call(hook, implementation, values)
+        except GitMachineError:
+            raise
+        except TimeoutError as error:
+            late = TimeoutError(f"it did not end within {seconds:g} s") if limit.expired() else error
+            raise self._hook_error(implementation, hook, late) from error
+        except (Exception, SystemExit) as error:
+            raise self._hook_error(implementation, hook, error) from error
+        except asyncio.CancelledError as error:
+            if _cancelling():
+                raise
+            raise self._hook_error(implementation, hook, error) from error
 
     async def notify(self, hook: str, /, **values: Any) -> None:
         """Call each; no error of theirs is raised."""
@@ -203,10 +250,13 @@ class Dispatcher:
         return self.host.implementations(hook)
 
     async def _call(self, hook: str, implementation: Implementation, values: dict[str, Any]) -> Any:
+        blocking = not _is_async(implementation.function)
+        if blocking and self._blocking_view is not None and "gm" in implementation.argnames + implementation.kwargnames:
+            values = {**values, "gm": self._blocking_view()}
         call = implementation.bind(values)
         began = time.perf_counter()
         try:
-            value = call() if _is_async(implementation.function) else await self._run_sync(call)
+            value = await self._run_sync(call) if blocking else call()
             value = await _resolve(value)
         except BaseException as error:
             self._trace(implementation.plugin, hook, began, f"raised {type(error).__name__}")
@@ -221,8 +271,7 @@ class Dispatcher:
             sys.stderr.write(f"gitmachine: {hook} -> {plugin}: {outcome} ({milliseconds:.1f} ms)\n")
 
     def _isolate(self, plugin: str, hook: str, error: BaseException) -> None:
-        task = asyncio.current_task()
-        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+        if isinstance(error, asyncio.CancelledError) and _cancelling():
             raise error  # we are cancelled ourselves; a plugin that raises it on its own only fails
         text = self._redact("".join(traceback.format_exception(error)))
         message = self._redact(_describe(error))
@@ -240,12 +289,18 @@ class Dispatcher:
         )
 
 
-def call_now(implementation: Implementation) -> Any:
-    """Call an implementation of a hook without arguments where no loop may be running, and return its answer.
+def _cancelling() -> bool:
+    """Tell whether the current task is being cancelled, as opposed to a plugin that raises CancelledError by itself."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def call_now(implementation: Implementation, **values: Any) -> Any:
+    """Call an implementation of a hook where no loop may be running, and return its answer.
 
     A coroutine is run to its end, within a deadline, by a loop of its own on a thread of its own.
     """
-    value = implementation.bind({})()
+    value = implementation.bind(values)()
     if not inspect.isawaitable(value):
         return value
     from concurrent.futures import ThreadPoolExecutor

@@ -100,6 +100,7 @@ class PluginHost:
         strict: whether `load` raises when any plugin is broken.
         trace: whether each hook call is logged as one line on standard error.
         entry_points: the plugins to choose from; None finds the installed ones.
+        options: what is configured for each plugin, by its name.
     """
 
     def __init__(
@@ -110,16 +111,20 @@ class PluginHost:
         strict: bool = False,
         trace: bool = False,
         entry_points: Iterable[PluginSource] | None = None,
+        options: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self._allow = None if allow is None else {normalize_name(name): name for name in allow}
         self._disable = {normalize_name(name) for name in disable}
         self._strict = strict
         self.trace = trace
+        self.options = {normalize_name(name): dict(given) for name, given in (options or {}).items()}
         self._sources = None if entry_points is None else tuple(sorted(entry_points, key=lambda s: s.name))
         self._manager = pluggy.PluginManager(hookspecs.GROUP)
         self._manager.add_hookspecs(hookspecs)
         self._specs = frozenset(name for name in dir(hookspecs) if name.startswith(f"{hookspecs.GROUP}_"))
         self._reports: dict[str, PluginReport] = {}
+        self._known: dict[str, tuple[Implementation, ...]] = {}
+        """The answers of `implementations`, since commands ask for them each time."""
         self.offers: dict[str, tuple[Any, ...]] = {}
         """What each plugin offers, kept here by `Registry`, so that each is asked once however many there are."""
         self._pending: list[PluginSource] | None = None
@@ -127,8 +132,10 @@ class PluginHost:
         self._lock = threading.RLock()  # a plugin's import may ask for the plugins again
 
     @classmethod
-    def default(cls, environ: Mapping[str, str] = os.environ) -> PluginHost:
-        """Make a host as the environment says.
+    def default(
+        cls, environ: Mapping[str, str] = os.environ, *, options: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> PluginHost:
+        """Make a host as the environment says, with the plugins' options.
 
         ``GITMACHINE_PLUGINS=a,b`` loads only these (empty: none), ``GITMACHINE_DISABLE_PLUGINS=x`` all but these,
         ``GITMACHINE_STRICT_PLUGINS=1`` makes a broken one fatal, ``GITMACHINE_TRACE_HOOKS=1`` logs each hook call.
@@ -139,6 +146,7 @@ class PluginHost:
             disable=_names(environ.get("GITMACHINE_DISABLE_PLUGINS", "")),
             strict=_flag(environ.get("GITMACHINE_STRICT_PLUGINS")),
             trace=_flag(environ.get("GITMACHINE_TRACE_HOOKS")),
+            options=options,
         )
 
     def load(self) -> None:
@@ -185,23 +193,31 @@ class PluginHost:
             except Exception as error:
                 raise PluginLoadError(f"plugin {name!r} cannot be used: {_cause(error)}", plugin=name) from error
             self._reports[name] = PluginReport(name=name, hooks=hooks)
+            self._known.clear()
             return self._reports[name]
 
     def implementations(self, hook: str) -> tuple[Implementation, ...]:
         """Return a hook's implementations in calling order; loads the plugins first when that was not done."""
+        known = self._known.get(hook)
+        if known is not None:
+            return known
         self.load()
         with self._lock:
             if hook not in self._specs:
                 raise ValueError(f"there is no hook {hook!r}")  # a mistake of ours, not of a plugin
             found = reversed(getattr(self._manager.hook, hook).get_hookimpls())
-            return tuple(
+            known = tuple(
                 Implementation(self._reports[impl.plugin_name], impl.function, impl.argnames, impl.kwargnames)
                 for impl in found
             )
+            if self.loaded and not self._loading:
+                self._known[hook] = known
+            return known
 
     def mark_broken(self, name: str, error: BaseException, cause: str) -> None:
         """Record that a loaded plugin turned out to be unusable, and call none of its hooks from now on."""
         with self._lock:
+            self._known.clear()
             if self._manager.has_plugin(name):
                 self._manager.unregister(name=name)
             self._reports[name] = attrs.evolve(

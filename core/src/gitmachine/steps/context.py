@@ -21,6 +21,7 @@ from gitmachine.state.places import Places, make_private
 from gitmachine.state.records import new_key
 from gitmachine.steps.operations import Operation, Operations
 from gitmachine.steps.recording import Recording
+from gitmachine.steps.views import Views
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -74,7 +75,8 @@ class Context(Recording):
         self.inner = machine
         self.machine = ManagedMachine(machine, on_lost=self._lost)
         self.redactor = Redactor()
-        self.dispatcher = Dispatcher(host, redact=self.redactor.redact)
+        self.views = Views(gm)
+        self.dispatcher = Dispatcher(host, redact=self.redactor.redact, blocking_view=self.views.blocking)
         self.operations = Operations(self.deliver)
         self.env = dict(setup.env)
         self.log: list[LogEntry] = []

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any, Self
 
-from gitmachine._portal import Lease, adapt
+from gitmachine._portal import GuestLease, Lease, adapt
 from gitmachine.catalog import connect_machine, default_host, session_arguments
 from gitmachine.machine import Machine, MachineState
-from gitmachine.session import AsyncGitMachine
+from gitmachine.session import AsyncGitMachine, context_of
 from gitmachine.steps import starting
 from gitmachine.sync.git_verbs import GitVerbs
 from gitmachine.sync.runtime import LifecycleCallback, Runtime
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from gitmachine.plugins.dispatch import HookFailure
     from gitmachine.plugins.host import PluginHost
 
-__all__ = ["GitMachine"]
+__all__ = ["GitMachine", "view_of"]
 
 
 class GitMachine(GitVerbs, Runtime):
@@ -105,6 +107,7 @@ class GitMachine(GitVerbs, Runtime):
             on_event=self._adapt(on_event),
             plugins=plugins,
         )
+        context_of(self._inner).views.own = weakref.ref(self)
 
     @classmethod
     def from_config(
@@ -251,3 +254,11 @@ class GitMachine(GitVerbs, Runtime):
         """Let go of the machine and leave it as it is; `connect` takes it over again."""
         with self._lease:
             self._lease.call(self._inner.close)
+
+
+def view_of(inner: AsyncGitMachine, loop: asyncio.AbstractEventLoop) -> GitMachine:
+    """Return a blocking view of a session that lives on a running loop; for threads other than the loop's."""
+    view = object.__new__(GitMachine)
+    view._lease = GuestLease(loop)
+    view._inner = inner
+    return view
