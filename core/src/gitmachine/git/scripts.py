@@ -86,12 +86,19 @@ g -c diff.suppressBlankEmpty=false -c diff.orderFile=/dev/null diff --no-color -
 """Argument: ``patch`` or ``names``. Prints everything that differs from HEAD; writes nothing in the repository."""
 
 COMMIT = r"""
-mode=$1 patience=$2
+mode=$1 patience=$2 length=$3
 report() { field "$1" "$incomplete" "$(tr -dc '\0' <"$tmp/left" | wc -c)" && cat "$tmp/left" "$tmp/raw"; }
 open_repository
 scratch
 cat >"$tmp/message" || fail scratch
 exec </dev/null
+if [ -n "$length" ]; then
+  mv -- "$tmp/message" "$tmp/input" && head -c "$length" "$tmp/input" >"$tmp/message" || fail scratch
+  tail -c "+$((length + 1))" "$tmp/input" >"$tmp/withheld" || fail scratch
+  xargs -0 sh -c 'for p; do printf ":(top,literal)%s\0" "$p"; done' sh <"$tmp/withheld" >"$tmp/out" || fail scratch
+  { printf ':(top)\0' && xargs -0 sh -c 'for p; do printf ":(top,exclude,literal)%s\0" "$p"; done' sh; } \
+    <"$tmp/withheld" >"$tmp/in" || fail scratch
+fi
 read_operation
 g ls-files -u -z >"$tmp/unmerged" || fail git
 [ ! -s "$tmp/unmerged" ] || fail unmerged "${operation:-conflicts}"
@@ -111,7 +118,14 @@ stage_all() {
   await_index "$patience"
   read_head
   copy_index "$tmp/before"
-  stage "$tmp/before" || { await_index 0; fail commit; }
+  if [ -n "$length" ]; then
+    stage "$tmp/before" --pathspec-from-file="$tmp/in" --pathspec-file-nul || { await_index 0; fail commit; }
+    # What is to be left out may have been staged before.
+    g reset -q --pathspec-from-file="$tmp/out" --pathspec-file-nul >&2 || { await_index 0; fail commit; }
+    g diff-index --cached --raw -z --no-renames "$base" -- >"$tmp/raw" || fail git
+  else
+    stage "$tmp/before" || { await_index 0; fail commit; }
+  fi
   : >"$tmp/left"
   [ -n "$incomplete" ] || return 0
   g ls-files -o -m -d -z --exclude-standard >"$tmp/left" || fail git
@@ -151,7 +165,8 @@ for attempt in 1 2 3; do
 done
 report "$new"
 """
-"""Arguments: ``auto`` or ``explicit``, tenths of a second to wait for the index. Standard input: the message.
+"""Arguments: ``auto`` or ``explicit``, tenths of a second to wait for the index, the message's length in bytes or "".
+Standard input: the message; when its length was given, the paths to leave out after it, each ended by NUL.
 
 Prints the new commit or an empty field; ``nested`` or ``errors`` when something was not added, else an empty field; how
 many paths were not added; those paths; the raw difference.

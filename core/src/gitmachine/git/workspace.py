@@ -146,13 +146,19 @@ class Workspace:
         return result.stdout_bytes
 
     async def commit(
-        self, message: str, *, auto: bool = False, hook_timeout_seconds: float = HOOK_TIMEOUT_SECONDS
+        self,
+        message: str,
+        *,
+        auto: bool = False,
+        withhold: Sequence[str] = (),
+        hook_timeout_seconds: float = HOOK_TIMEOUT_SECONDS,
     ) -> CommitOutcome | None:
         """Stage everything and commit it as the session's identity; None when there is nothing to commit.
 
         An explicit commit runs the repository's hooks, and concludes a merge, cherry-pick or revert whose conflicts
         are resolved and staged. An automatic one skips hooks, leaves out what git cannot add, and never concludes
-        anything. Nested repositories are not added; on a detached HEAD the commit is made there.
+        anything. Nested repositories are not added; on a detached HEAD the commit is made there. The paths of
+        `withhold` are left as HEAD has them, also where they were staged.
 
         Raises:
             CommitRejected: a hook refused; its output is in `stderr`, everything is staged.
@@ -160,20 +166,27 @@ class Workspace:
                 full disk, a read-only repository.
             ConfigError: the message is blank or holds a NUL character.
         """
-        text = _message(message, auto=auto)
+        text = parsing.encode(_message(message, auto=auto))
         outcome = await self._fields(
             "commit",
             scripts.COMMIT,
             "auto" if auto else "explicit",
             self._patience,
+            str(len(text)) if withhold else "",
             failed=CommitError,
-            stdin=parsing.encode(text),
+            stdin=text + parsing.encode("".join(f"{path}\0" for path in withhold)),
             timeout_seconds=self._timeout if auto else max(hook_timeout_seconds, self._timeout),
         )
         report = parsing.parse_commit(outcome)
         if report.sha is None:
             return None
-        return CommitOutcome(sha=report.sha, message=message, changes=report.changes, unreadable=report.unreadable)
+        return CommitOutcome(
+            sha=report.sha,
+            message=message,
+            changes=report.changes,
+            unreadable=tuple(path for path in report.unreadable if path not in withhold),
+            withheld=tuple(withhold),
+        )
 
     async def survey(self, *, keep_ignored: Sequence[str] = ()) -> Survey:
         """Return all work in the machine: every ref, stash, worktree, nested repository, and uncommitted content.
