@@ -260,7 +260,7 @@ def session_arguments(
     chosen = resolve_machine(settings, provider=provider, machine=machine, options=options)
     keywords: dict[str, Any] = {
         name: getattr(settings, name)
-        for name in ("repository", "token", "session", "auto_commit", "timeout", "identity", "path", "git")
+        for name in ("repository", "token", "session", "auto_commit", "timeout", "identity", "path", "git", "guard")
     }
     keywords["env"] = dict(settings.env)
     keywords["options"] = storable_options(registry.config_class(chosen.provider), chosen.unresolved_options)

@@ -116,6 +116,7 @@ async def _connected(settings: Settings, provider: str, machine: str, given: dic
         auto_commit=settings.auto_commit,
         timeout=settings.timeout,
         git=settings.git,
+        guard=settings.guard,
         path=given["path"] or settings.path,
         name=given["name"],
     )

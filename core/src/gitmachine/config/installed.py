@@ -30,7 +30,7 @@ def plugin_host(settings: Settings, environ: Mapping[str, str] | None = None) ->
         merged.setdefault("GITMACHINE_DISABLE_PLUGINS", ",".join(chosen.disable))
     if chosen.strict:
         merged.setdefault("GITMACHINE_STRICT_PLUGINS", "1")
-    return PluginHost.default(merged)
+    return PluginHost.default(merged, options=chosen.options)
 
 
 def installed_classes(settings: Settings, environ: Mapping[str, str] | None = None) -> ClassOf:

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from gitmachine.errors import ConfigError
-from gitmachine.git.model import GitIdentity, GitOptions
+from gitmachine.git.model import GitIdentity, GitOptions, GuardOptions
 
 __all__ = ["PluginSettings", "ResolvedMachine", "Settings"]
 
@@ -28,11 +28,13 @@ class PluginSettings:
         enable: only these plugins are loaded; left out, all that are installed.
         disable: plugins that are not loaded.
         strict: whether any broken plugin is an error.
+        options: what plugins are to know, by their names; each says itself what that may be.
     """
 
     enable: tuple[str, ...] | None = None
     disable: tuple[str, ...] = ()
     strict: bool = False
+    options: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict, repr=False)
 
 
 def _session(_owner: object, _field: attrs.Attribute[Any], value: str | None) -> None:
@@ -101,6 +103,7 @@ class Settings:
         identity: who the commits are by.
         path: where the repository is in the machine; None is a place below the machine's own directory.
         git: how the repository travels and how git behaves.
+        guard: what is kept out of automatic commits and stopped at a push.
         providers: options of each provider, by its name.
         machines: named machines: a provider and its options.
         plugins: which plugins are loaded.
@@ -121,6 +124,7 @@ class Settings:
     identity: GitIdentity = attrs.field(factory=GitIdentity)
     path: str | None = attrs.field(default=None, validator=_text)
     git: GitOptions = attrs.field(factory=GitOptions)
+    guard: GuardOptions = attrs.field(factory=GuardOptions)
     providers: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict, repr=False)
     machines: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict, repr=False)
     plugins: PluginSettings = attrs.field(factory=PluginSettings)

@@ -18,6 +18,7 @@ from gitmachine.errors import GitError, StateError
 from gitmachine.git.host import GitCall
 from gitmachine.git.mirror import read_refs
 from gitmachine.git.store import CHECKPOINTS, MACHINE, machine_ref
+from gitmachine.git.withheld import WITHHELD
 from gitmachine.outcomes import Rescue
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ async def rescue(
         await store.set_ref(f"refs/heads/{branch}", sha)
         args = ("symbolic-ref", "HEAD", f"refs/heads/{branch}")
         await store.host.run(GitCall(args=args, git_dir=store.path))
-    refs = {**await store.refs(MACHINE), **await store.refs(CHECKPOINTS)}
+    refs = {**await store.refs(MACHINE), **await store.refs(CHECKPOINTS), **await store.refs(WITHHELD)}
     if sha is not None:
         refs[f"refs/heads/{branch}"] = sha
     name = await _known(store, bundles, refs, branch if sha is not None else None)

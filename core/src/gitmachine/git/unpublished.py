@@ -9,6 +9,7 @@ from gitmachine.git.host import GitCall
 from gitmachine.git.mirror import read_refs
 from gitmachine.git.model import IGNORED_REF, KEEP_PREFIX, SNAPSHOT_PREFIX
 from gitmachine.git.store import MACHINE, NESTED, SessionRepository
+from gitmachine.git.withheld import WITHHELD
 from gitmachine.outcomes import Kept, KeptKind
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ async def unpublished(store: SessionRepository, remote: RemoteState | None, bran
     theirs = set(remote.refs.values()) if remote is not None else set()
     found: list[Kept] = []
     seen: set[str] = set()
-    for ref, sha in sorted((await store.refs()).items(), key=lambda item: _order(item[0], branch)):
+    refs = {**await store.refs(), **await store.refs(WITHHELD)}
+    for ref, sha in sorted(refs.items(), key=lambda item: _order(item[0], branch)):
         if ref.startswith(NESTED) or sha in theirs:
             continue
         kind, name = _kind(ref)
@@ -56,11 +58,15 @@ async def unpublished(store: SessionRepository, remote: RemoteState | None, bran
     return (*found, *await _nested(store))
 
 
-def _order(ref: str, branch: str | None) -> tuple[bool, bool, str]:
-    return (ref != f"{MACHINE}heads/{branch}", not ref.startswith(f"{MACHINE}heads/"), ref)
+def _order(ref: str, branch: str | None) -> tuple[bool, bool, bool, str]:
+    # What was withheld is a commit of all changes, too: its own name comes first.
+    heads, withheld = ref.startswith(f"{MACHINE}heads/"), ref.startswith(WITHHELD)
+    return (ref != f"{MACHINE}heads/{branch}", not heads, not withheld, ref)
 
 
 def _kind(ref: str) -> tuple[KeptKind, str]:
+    if ref.startswith(WITHHELD):
+        return KeptKind.WITHHELD, f"withheld {ref.removeprefix(WITHHELD)}"
     own = f"refs/{ref.removeprefix(MACHINE)}"
     if own == IGNORED_REF:
         return KeptKind.IGNORED, "ignored files"

@@ -117,7 +117,7 @@ class PluginHost:
         self._disable = {normalize_name(name) for name in disable}
         self._strict = strict
         self.trace = trace
-        self.options = {normalize_name(name): dict(given) for name, given in (options or {}).items()}
+        self._options = {normalize_name(name): dict(given) for name, given in (options or {}).items()}
         self._sources = None if entry_points is None else tuple(sorted(entry_points, key=lambda s: s.name))
         self._manager = pluggy.PluginManager(hookspecs.GROUP)
         self._manager.add_hookspecs(hookspecs)
@@ -178,6 +178,10 @@ class PluginHost:
         self.load()
         with self._lock:
             return tuple(sorted(self._reports.values(), key=lambda report: report.name))
+
+    def options_of(self, plugin: str) -> Mapping[str, Any]:
+        """Return what is configured for a plugin, by its name (separators and case folded)."""
+        return dict(self._options.get(normalize_name(plugin), {}))
 
     def register(self, plugin: object, name: str) -> PluginReport:
         """Add a plugin that the program made: a module, or an object with methods marked with `hookimpl`.

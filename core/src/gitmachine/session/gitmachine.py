@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gitmachine.config.model import Settings
-    from gitmachine.git.model import GitIdentity, GitOptions
+    from gitmachine.git.model import GitIdentity, GitOptions, GuardOptions
     from gitmachine.machine import Machine, MachineState
     from gitmachine.outcomes import Receipt
     from gitmachine.plugins.dispatch import HookFailure
@@ -42,6 +42,7 @@ class AsyncGitMachine(AsyncGitVerbs, AsyncRuntime):
         auto_commit: whether `pause` and `stop` commit what is uncommitted.
         timeout: seconds each command may run unless it says otherwise; None is no limit.
         git: how the repository travels and how git behaves.
+        guard: what is kept out of automatic commits and stopped at a push.
         path: the repository's absolute path in the machine; None is ``repo`` in its working directory.
         name: a name for the machine in listings.
         on_start: called once the branch is checked out; when it raises, start fails and the machine is released.
@@ -70,6 +71,7 @@ class AsyncGitMachine(AsyncGitVerbs, AsyncRuntime):
         auto_commit: bool = True,
         timeout: float | None = None,
         git: GitOptions | None = None,
+        guard: GuardOptions | None = None,
         path: str | None = None,
         name: str | None = None,
         on_start: LifecycleCallback | None = None,
@@ -90,6 +92,7 @@ class AsyncGitMachine(AsyncGitVerbs, AsyncRuntime):
             auto_commit=auto_commit,
             timeout=timeout,
             git=git,
+            guard=guard,
             path=path,
             name=name,
             on_start=on_start,
@@ -208,6 +211,11 @@ class AsyncGitMachine(AsyncGitVerbs, AsyncRuntime):
         return self._ctx.machine
 
     @property
+    def guard(self) -> GuardOptions:
+        """What the guard keeps out of automatic commits and stops at a push."""
+        return self._ctx.setup.guard
+
+    @property
     def receipt(self) -> Receipt | None:
         """What the last `stop` returned."""
         return self._ctx.receipt
@@ -216,6 +224,10 @@ class AsyncGitMachine(AsyncGitVerbs, AsyncRuntime):
     def hook_failures(self) -> tuple[HookFailure, ...]:
         """The last errors of observers (notify hooks and `on_event`), which stop nothing."""
         return self._ctx.dispatcher.hook_failures
+
+    def plugin_options(self, plugin: str) -> Mapping[str, Any]:
+        """Return what the configuration has for a plugin, in ``[plugins.options.<name>]``; nothing of it is checked."""
+        return self._ctx.dispatcher.host.options_of(plugin)
 
     async def start(self) -> None:
         """Start the machine, bring the repository in, check the session branch out, call `on_start`.

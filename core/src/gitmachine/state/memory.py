@@ -19,7 +19,7 @@ import attrs
 
 from gitmachine.config.structure import structure
 from gitmachine.errors import ConfigError, StateError
-from gitmachine.git.model import GitIdentity, GitOptions
+from gitmachine.git.model import GitIdentity, GitOptions, GuardOptions
 from gitmachine.state.places import Places, make_private
 
 __all__ = ["SessionMemory", "forget", "recall", "remember"]
@@ -38,6 +38,7 @@ class SessionMemory:
         auto_commit: whether pause and stop commit.
         timeout: seconds for each command, or None.
         git: how the repository travels.
+        guard: what is kept out of commits.
         env: variables of every command.
         start_sha: the commit that the session started from, or None.
         created: whether the remote had no such branch then.
@@ -48,6 +49,7 @@ class SessionMemory:
     auto_commit: bool = True
     timeout: float | None = None
     git: GitOptions = attrs.field(factory=GitOptions)
+    guard: GuardOptions = attrs.field(factory=GuardOptions)
     env: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     start_sha: str | None = None
     created: bool = False

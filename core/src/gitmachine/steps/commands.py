@@ -17,6 +17,7 @@ from gitmachine.execution import ExecRequest
 from gitmachine.outcomes import LogEntry
 from gitmachine.state.records import CommandRecord
 from gitmachine.steps.context import Phase
+from gitmachine.steps.vetting import vetted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -48,6 +49,7 @@ async def run(
     """Run a command in the repository and put it on record.
 
     Raises:
+        CommandVetoed: a plugin refused it.
         CommandFailedError: `check` and an exit code other than 0.
         CommandTimeoutError: with the output so far.
     """
@@ -55,8 +57,9 @@ async def run(
     await ctx.pass_lock("exec")
     env = {**ctx.env, **request.env}
     ctx.learn_secrets(request.env)
-    command = ctx.redactor.redact(describe(request))
     full = attrs.evolve(request, env=env, cwd=ctx.path if request.cwd is None else in_repository(ctx, request.cwd))
+    full = await vetted(ctx, full)
+    command = ctx.redactor.redact(describe(full))
     observed = ctx.observes_commands
     if observed:
         await ctx.deliver(ctx.event(CommandStarted, command=command))

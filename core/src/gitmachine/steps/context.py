@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from gitmachine.git.model import GitCredential, Survey
     from gitmachine.git.model import Operation as Purpose
-    from gitmachine.outcomes import LogEntry, Receipt
+    from gitmachine.outcomes import LogEntry, Receipt, Withheld
     from gitmachine.plugins.host import PluginHost
     from gitmachine.session import AsyncGitMachine
     from gitmachine.steps.setup import SessionSetup
@@ -106,6 +106,8 @@ class Context(Recording):
         self._workspace: Workspace | None = None
         self.published: str | None = None
         """The commit of the session branch that the remote last confirmed."""
+        self.withheld: tuple[Withheld, ...] = ()
+        """What the last automatic commit left out."""
 
     # -- parts ---------------------------------------------------------------------------------------------------
 

@@ -8,8 +8,9 @@ from gitmachine.errors import GitError, StateError
 from gitmachine.events import MachinePaused, MachineResumed
 from gitmachine.machine import Capability, MachineState
 from gitmachine.steps.callbacks import call
+from gitmachine.steps.committing import auto_commit, note_withheld
 from gitmachine.steps.context import Phase
-from gitmachine.steps.publishing import auto_commit, keep_on_host, same_work, session_sha
+from gitmachine.steps.publishing import keep_on_host, same_work, session_sha
 
 if TYPE_CHECKING:
     from gitmachine.state.records import MachineRecord
@@ -19,7 +20,7 @@ __all__ = ["close", "pause", "resume"]
 
 
 async def pause(ctx: Context) -> None:
-    """Auto-commit, call `on_pause`, copy the work to this host, freeze the machine.
+    """Auto-commit, call plugins and `on_pause`, copy the work to this host, freeze the machine.
 
     Raises:
         UnsupportedOperation: the machine cannot pause; nothing was done.
@@ -33,6 +34,7 @@ async def pause(ctx: Context) -> None:
         if ctx.setup.auto_commit:
             await auto_commit(ctx, operation, reason="pause")
         survey = await ctx.survey()
+        await ctx.dispatcher.step("gitmachine_before_pause", gm=ctx.gm)
         await call(ctx.setup.on_pause, ctx.gm)
         after = await ctx.survey()
         if not same_work(survey, after):
@@ -40,13 +42,14 @@ async def pause(ctx: Context) -> None:
                 await auto_commit(ctx, operation, reason="pause")
             after = await ctx.survey()
         await keep_on_host(ctx, after)
+        await note_withheld(ctx, operation, after)
         await ctx.machine.pause()
         await ctx.journal.update_machine(ctx.key, state="paused", head=session_sha(ctx, after), tree=after.tree)
         operation.emit(ctx.event(MachinePaused))
 
 
 async def resume(ctx: Context) -> None:
-    """Continue the machine and call `on_resume`."""
+    """Continue the machine, tell the plugins and call `on_resume`."""
     async with ctx.exclusive("resume", lifecycle=True) as operation:
         if ctx.state is not MachineState.PAUSED:
             return
@@ -54,6 +57,7 @@ async def resume(ctx: Context) -> None:
         await ctx.machine.resume()
         verified = await _verify(ctx, recorded)
         await ctx.journal.update_machine(ctx.key, state="running")
+        await ctx.dispatcher.step("gitmachine_after_resume", gm=ctx.gm)
         await call(ctx.setup.on_resume, ctx.gm)
         operation.emit(ctx.event(MachineResumed, verified=verified))
 

@@ -5,12 +5,20 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from gitmachine.errors import CommitError, GitError, PushError, PushRejectedError
-from gitmachine.events import GitCommitted, GitPushed, GitRescued
+from gitmachine.errors import (
+    GitError,
+    GitMachineError,
+    MachineLostError,
+    PushError,
+    PushRejectedError,
+    PushVetoed,
+)
+from gitmachine.events import GitPushed, GitRescued
 from gitmachine.git.model import IGNORED_REF
+from gitmachine.git.outgoing import outgoing
 from gitmachine.outcomes import Kept, KeptKind, PushResult, Rescue
 from gitmachine.state.places import make_private
-from gitmachine.steps.unlocking import unlock
+from gitmachine.steps.committing import CHANGES_REF
 
 if TYPE_CHECKING:
     from gitmachine.git.model import Survey
@@ -18,10 +26,7 @@ if TYPE_CHECKING:
     from gitmachine.steps.operations import Operation
 
 __all__ = [
-    "CHANGES_REF",
     "ask_remote",
-    "auto_commit",
-    "commit",
     "emit_rescue",
     "keep_on_host",
     "kept_work",
@@ -33,10 +38,7 @@ __all__ = [
     "unfinished",
 ]
 
-CHANGES_REF = "refs/gitmachine/keep/changes"
-"""Where a survey puts a commit of everything uncommitted."""
-
-DEFAULT_MESSAGES = {"explicit": "checkpoint", "pause": "auto: checkpoint", "stop": "auto: checkpoint"}
+BEFORE = "gitmachine_before_push"
 
 
 def session_sha(ctx: Context, survey: Survey) -> str | None:
@@ -48,37 +50,6 @@ def same_work(one: Survey, other: Survey) -> bool:
     """Tell whether two surveys found the same work; ignored files may differ, since nothing is published of them."""
     refs = [{ref: sha for ref, sha in survey.refs.items() if ref != IGNORED_REF} for survey in (one, other)]
     return (refs[0], one.nested_refs, one.head) == (refs[1], other.nested_refs, other.head)
-
-
-async def commit(
-    ctx: Context, operation: Operation, message: str | None, *, reason: str, auto: bool = False
-) -> str | None:
-    """Commit everything; returns the commit, or None when there was nothing."""
-    if message is None:
-        changes = await ctx.workspace.changes()
-        if not changes and changes.in_progress is None:
-            return None
-        answer = await ctx.dispatcher.decide("gitmachine_commit_message", changes=changes, reason=reason)
-        message = answer or DEFAULT_MESSAGES[reason]
-    outcome = await ctx.workspace.commit(message, auto=auto)
-    if outcome is None:
-        return None
-    operation.emit(ctx.event(GitCommitted, sha=outcome.sha, message=outcome.message))
-    await ctx.journal.update_machine(ctx.key, head=outcome.sha)
-    return outcome.sha
-
-
-async def auto_commit(ctx: Context, operation: Operation, *, reason: str) -> None:
-    """Commit everything, unless a merge or the like is in progress: that is kept on the host as it is, and listed."""
-    try:
-        await commit(ctx, operation, None, reason=reason, auto=True)
-    except CommitError as error:
-        if error.in_progress is not None:
-            return
-        if not await unlock(ctx.machine, ctx.path):
-            raise
-        # A git process that was killed had left its lock.
-        await commit(ctx, operation, None, reason=reason, auto=True)
 
 
 async def keep_on_host(ctx: Context, survey: Survey) -> None:
@@ -109,6 +80,7 @@ async def publish(ctx: Context, operation: Operation, survey: Survey) -> PushRes
         return None
     intent = await ctx.intend("push", branch=ctx.branch, sha=sha)
     try:
+        await _vet(ctx, sha)
         result = await ctx.transport.publish(
             sha, ctx.branch, policy=ctx.setup.git.diverged, machine=ctx.machine, path=ctx.path
         )
@@ -139,6 +111,31 @@ async def _rescue_for(ctx: Context, operation: Operation, survey: Survey, error:
         error.add_note(f"no bundle could be made: {problem}")
     else:
         emit_rescue(ctx, operation, error.rescue)
+
+
+async def _vet(ctx: Context, sha: str) -> None:
+    """Put the commits that the remote lacks to the plugins.
+
+    Raises:
+        PushVetoed: one of them refused, or failed: nobody then knows that they may go.
+    """
+    if not await ctx.dispatcher.implemented(BEFORE):
+        return
+    remote = ctx.transport.remote_state
+    known = {*(remote.refs.values() if remote is not None else ()), ctx.start_sha, ctx.published}
+    try:
+        store = ctx.transport.store
+        commits = await outgoing(store, branch=ctx.branch, sha=sha, known=[one for one in known if one is not None])
+    except GitError as error:
+        raise PushError(f"the commits for {ctx.branch!r} could not be looked at before the push: {error}") from error
+    if not commits:
+        return
+    try:
+        await ctx.dispatcher.step(BEFORE, gm=ctx.gm, commits=commits)
+    except (PushError, MachineLostError):
+        raise
+    except GitMachineError as error:
+        raise PushVetoed(str(error)) from error
 
 
 async def rescue(ctx: Context, survey: Survey | None, *, reason: str, machine_kept: bool) -> Rescue:

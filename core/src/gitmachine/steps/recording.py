@@ -39,6 +39,7 @@ class Recording:
             auto_commit=setup.auto_commit,
             timeout=setup.timeout,
             git=setup.git,
+            guard=setup.guard,
             env=self.env,
             start_sha=self.start_sha,
             created=self.created,

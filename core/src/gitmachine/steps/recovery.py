@@ -20,7 +20,8 @@ from gitmachine.errors import GitError, GitMachineError, MachineError, StateErro
 from gitmachine.machine import MachineState
 from gitmachine.state.locks import MachineLock
 from gitmachine.state.owner import is_alive
-from gitmachine.steps.publishing import CHANGES_REF, ask_remote, kept_work, rescue, session_sha
+from gitmachine.steps.committing import CHANGES_REF
+from gitmachine.steps.publishing import ask_remote, kept_work, rescue, session_sha
 from gitmachine.steps.remains import is_abandoned
 from gitmachine.steps.unlocking import unlock
 

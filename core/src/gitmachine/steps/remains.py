@@ -66,6 +66,7 @@ async def session_keywords(places: Places, record: MachineRecord, *, strict: boo
         "auto_commit": memory.auto_commit,
         "timeout": memory.timeout,
         "git": memory.git,
+        "guard": memory.guard,
         "path": record.repo_path,
         "name": record.name,
     }

@@ -15,6 +15,7 @@ from gitmachine.outcomes import RunInfo, RunState
 from gitmachine.state.owner import is_alive
 from gitmachine.state.records import CommandRecord
 from gitmachine.steps.commands import describe, in_repository
+from gitmachine.steps.vetting import vetted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -55,11 +56,11 @@ async def spawn(ctx: Context, request: ExecRequest, name: str | None) -> RunInfo
         raise ConfigError(f"the name of a run must be 1 to {MAX_NAME_CHARS} printable characters, not {name!r}")
     ctx.learn_secrets(request.env)
     cwd = ctx.path if request.cwd is None else in_repository(ctx, request.cwd)
-    full = attrs.evolve(request, env={**ctx.env, **request.env}, cwd=cwd)
+    full = await vetted(ctx, attrs.evolve(request, env={**ctx.env, **request.env}, cwd=cwd))
     info = RunInfo(
         id=new_run_id(),
         name=name,
-        command=ctx.redactor.redact(describe(request)),
+        command=ctx.redactor.redact(describe(full)),
         started=datetime.now(UTC),
         state=RunState.RUNNING,
     )

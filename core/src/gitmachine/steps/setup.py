@@ -11,7 +11,7 @@ import attrs
 from gitmachine.errors import ConfigError
 from gitmachine.execution import ExecRequest
 from gitmachine.git.credentials import Token
-from gitmachine.git.model import GitIdentity, GitOptions
+from gitmachine.git.model import GitIdentity, GitOptions, GuardOptions
 from gitmachine.git.names import RepositoryUrl, check_repository, check_session
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class SessionSetup:
     auto_commit: bool = True
     timeout: float | None = None
     git: GitOptions = attrs.field(factory=GitOptions)
+    guard: GuardOptions = attrs.field(factory=GuardOptions)
     path: str | None = None
     name: str | None = None
     on_start: LifecycleCallback | None = None
@@ -78,6 +79,7 @@ def make_setup(*, repository: str, session: str | None, **fields: Any) -> Sessio
         problems.append(f"invalid machine name {name!r}: use printable characters, not beginning with '-'")
     identity = fields.pop("identity") or GitIdentity()
     git = fields.pop("git") or GitOptions()
+    guard = fields.pop("guard", None) or GuardOptions()
     if problems:
         raise ConfigError(*problems)
-    return SessionSetup(repository=url, session=session, env=env, identity=identity, git=git, **fields)
+    return SessionSetup(repository=url, session=session, env=env, identity=identity, git=git, guard=guard, **fields)

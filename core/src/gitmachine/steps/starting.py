@@ -12,8 +12,9 @@ from gitmachine.machine import MachineState
 from gitmachine.state.owner import this_process
 from gitmachine.state.records import MachineRecord
 from gitmachine.steps.callbacks import call
+from gitmachine.steps.committing import CHANGES_REF
 from gitmachine.steps.context import Phase
-from gitmachine.steps.publishing import CHANGES_REF, keep_on_host, rescue, session_sha
+from gitmachine.steps.publishing import keep_on_host, rescue, session_sha
 from gitmachine.steps.remains import is_orphan
 from gitmachine.steps.runs import may_have_runs
 
@@ -65,6 +66,7 @@ async def _start(ctx: Context, operation: Operation) -> None:
         operation.emit(ctx.event(GitCloned, branch=ctx.branch, sha=ctx.start_sha, created=ctx.created))
         operation.emit(ctx.event(MachineStarted, repo_path=ctx.path))
         await operation.flush()
+        await ctx.dispatcher.step("gitmachine_setup", gm=ctx.gm)
         await call(ctx.setup.on_start, ctx.gm)
         await ctx.journal.done(intent)
     except BaseException as error:

@@ -18,10 +18,10 @@ from gitmachine.git.model import Survey
 from gitmachine.machine import Capability, MachineState
 from gitmachine.outcomes import Kept, PushResult, Receipt, Rescue
 from gitmachine.steps.callbacks import call
+from gitmachine.steps.committing import auto_commit, note_withheld
 from gitmachine.steps.context import Phase
 from gitmachine.steps.publishing import (
     ask_remote,
-    auto_commit,
     emit_rescue,
     keep_on_host,
     kept_work,
@@ -42,6 +42,9 @@ __all__ = ["stop"]
 
 GRACE_SECONDS = 10.0
 """How long running commands, and detached runs that were asked to, may take to end by themselves."""
+
+TEARDOWN_SECONDS = 600.0
+"""How long each plugin's teardown may take."""
 
 MAX_ROUNDS = 5
 """How often the work is published again because it changed, on a machine whose processes cannot be ended."""
@@ -101,19 +104,31 @@ async def _stop(ctx: Context, operation: Operation, *, force: bool) -> Exception
     await ctx.journal.update_machine(ctx.key, state="stopping")
     operation.emit(ctx.event(MachineStopping))
     await operation.flush()
-    callback_error: Exception | None = None
-    try:
-        await call(ctx.setup.on_end, ctx.gm)
-    except Exception as error:  # noqa: BLE001  # raised by stop() once the machine is gone
-        callback_error = error
+    callback_error = await _say_goodbye(ctx)
     try:
         secured = await _secure_again(ctx, operation, secured, force=force)
         await _destroy(ctx, operation, secured)
     except BaseException as error:
         if callback_error is not None:
-            error.add_note(f"on_end failed before: {type(callback_error).__name__}: {callback_error}")
+            error.add_note(f"before that: {type(callback_error).__name__}: {callback_error}")
         raise
     return callback_error
+
+
+async def _say_goodbye(ctx: Context) -> Exception | None:
+    """Call `on_end` and the plugins, all of them; what went wrong is for stop() to raise once the machine is gone."""
+    failed: list[Exception] = []
+    try:
+        await call(ctx.setup.on_end, ctx.gm)
+    except Exception as error:  # noqa: BLE001  # raised by stop() once the machine is gone
+        failed.append(error)
+    try:
+        await ctx.dispatcher.step("gitmachine_teardown", run_all=True, seconds=TEARDOWN_SECONDS, gm=ctx.gm)
+    except GitMachineError as error:
+        failed.append(error)
+    for other in failed[1:]:
+        failed[0].add_note(f"after that: {type(other).__name__}: {other}")
+    return failed[0] if failed else None
 
 
 async def _secure(ctx: Context, operation: Operation, *, force: bool) -> _Secured:
@@ -123,13 +138,20 @@ async def _secure(ctx: Context, operation: Operation, *, force: bool) -> _Secure
         StopRefused: auto_commit is off and there is unpublished work.
         PushError: and not force.
     """
-    try:
-        if ctx.setup.auto_commit:
+    refusal: GitMachineError | None = None
+    if ctx.setup.auto_commit:
+        try:
             await auto_commit(ctx, operation, reason="stop")
+        except GitMachineError as error:
+            refusal = error  # of a machine that is lost, the survey says so
+    try:
         survey = await ctx.survey()
         await keep_on_host(ctx, survey)
     except GitError as error:
-        return await _give_up_repository(ctx, operation, error, force=force)
+        return await _give_up_repository(ctx, operation, refusal or error, force=force)
+    await note_withheld(ctx, operation, survey)
+    if refusal is not None:
+        return await _keep_uncommitted(ctx, operation, survey, refusal, force=force)
     await ask_remote(ctx)
     if not ctx.setup.auto_commit:
         return await _secure_by_hand(ctx, operation, survey, force=force)
@@ -152,7 +174,22 @@ async def _secure(ctx: Context, operation: Operation, *, force: bool) -> _Secure
     return _Secured(survey=survey, push=pushed, kept=await kept_work(ctx))
 
 
-async def _give_up_repository(ctx: Context, operation: Operation, error: GitError, *, force: bool) -> _Secured:
+async def _keep_uncommitted(
+    ctx: Context, operation: Operation, survey: Survey, refusal: GitMachineError, *, force: bool
+) -> _Secured:
+    """The commit was refused: keep the machine, whose work this host has now, or, when forced, go by that."""
+    if not force:
+        refusal.add_note(
+            f"the machine {ctx.machine.id} is kept; stop(force=True) ends it, with its work as it is kept on this host"
+        )
+        raise refusal
+    await ask_remote(ctx)
+    made = await rescue(ctx, survey, reason=str(refusal), machine_kept=False)
+    emit_rescue(ctx, operation, made)
+    return _Secured(survey=survey, kept=await kept_work(ctx), rescue=made)
+
+
+async def _give_up_repository(ctx: Context, operation: Operation, error: GitMachineError, *, force: bool) -> _Secured:
     """The work cannot be read out of the machine: keep the machine, or, when forced, go by what this host has."""
     if not force:
         error.add_note(
@@ -230,6 +267,7 @@ async def _destroy(ctx: Context, operation: Operation, secured: _Secured) -> Non
         published=(f"refs/heads/{push.branch}",) if push is not None else (),
         kept=secured.kept,
         ignored=secured.survey.ignored,
+        withheld=ctx.withheld,
         rescue=None if secured.rescue is None else attrs.evolve(secured.rescue, machine_kept=False),
         machine_id=ctx.machine.id,
     )

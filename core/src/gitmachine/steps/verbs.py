@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from gitmachine.errors import GitError
 from gitmachine.events import GitPulled
 from gitmachine.machine import MachineState
-from gitmachine.steps import publishing
+from gitmachine.steps import committing, publishing
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -54,7 +54,7 @@ async def log(ctx: Context, limit: int) -> tuple[Commit, ...]:
 async def commit(ctx: Context, message: str | None) -> str | None:
     """Commit everything; the repository's hooks run."""
     async with ctx.exclusive("commit") as operation, ctx.awake("commit"):
-        return await publishing.commit(ctx, operation, message, reason="explicit")
+        return await committing.commit(ctx, operation, message, reason="explicit")
 
 
 async def push(ctx: Context) -> PushResult:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gitmachine.config.model import Settings
-    from gitmachine.git.model import GitCredential, GitIdentity, GitOptions
+    from gitmachine.git.model import GitCredential, GitIdentity, GitOptions, GuardOptions
     from gitmachine.outcomes import Receipt
     from gitmachine.plugins.dispatch import HookFailure
     from gitmachine.plugins.host import PluginHost
@@ -45,6 +45,7 @@ class GitMachine(GitVerbs, Runtime):
         auto_commit: whether `pause` and `stop` commit what is uncommitted.
         timeout: seconds each command may run unless it says otherwise; None is no limit.
         git: how the repository travels and how git behaves.
+        guard: what is kept out of automatic commits and stopped at a push.
         path: the repository's absolute path in the machine; None is ``repo`` in its working directory.
         name: a name for the machine in listings.
         on_start: called once the branch is checked out; when it raises, start fails and the machine is released.
@@ -74,6 +75,7 @@ class GitMachine(GitVerbs, Runtime):
         auto_commit: bool = True,
         timeout: float | None = None,
         git: GitOptions | None = None,
+        guard: GuardOptions | None = None,
         path: str | None = None,
         name: str | None = None,
         on_start: LifecycleCallback | None = None,
@@ -98,6 +100,7 @@ class GitMachine(GitVerbs, Runtime):
             auto_commit=auto_commit,
             timeout=timeout,
             git=git,
+            guard=guard,
             path=path,
             name=name,
             on_start=self._adapt(on_start),
@@ -202,6 +205,11 @@ class GitMachine(GitVerbs, Runtime):
         return self._inner.machine
 
     @property
+    def guard(self) -> GuardOptions:
+        """What the guard keeps out of automatic commits and stops at a push."""
+        return self._inner.guard
+
+    @property
     def receipt(self) -> Receipt | None:
         """What the last `stop` returned."""
         return self._inner.receipt
@@ -210,6 +218,10 @@ class GitMachine(GitVerbs, Runtime):
     def hook_failures(self) -> tuple[HookFailure, ...]:
         """The last errors of observers (notify hooks and `on_event`), which stop nothing."""
         return self._inner.hook_failures
+
+    def plugin_options(self, plugin: str) -> Mapping[str, Any]:
+        """Return what the configuration has for a plugin, in ``[plugins.options.<name>]``; nothing of it is checked."""
+        return self._inner.plugin_options(plugin)
 
     def start(self) -> None:
         """Start the machine, bring the repository in, check the session branch out, call `on_start`.
