@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 from importlib import import_module
@@ -13,7 +14,7 @@ import click
 from gitmachine import __version__
 from gitmachine.cli.exits import Exit, exit_code
 from gitmachine.cli.messages import explain, say, show_traceback
-from gitmachine.cli.options import Invocation, debug_option
+from gitmachine.cli.options import Invocation, LogLines, debug_option
 from gitmachine.cli.output import OutputClosed
 
 if TYPE_CHECKING:
@@ -54,31 +55,38 @@ COMMANDS = {
     "start": "gitmachine.cli.start:start",
     "status": "gitmachine.cli.git:status",
     "stop": "gitmachine.cli.lifecycle:stop",
+    "withheld": "gitmachine.cli.withheld:withheld",
 }
 """Each command and where it is."""
 
 
 class _Commands(click.Group):
-    """Imports a command's module when the command is used."""
+    """Imports a command's module when the command is used, and asks the plugins for one that is not built in."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        del ctx
-        return sorted(COMMANDS)
+        return sorted([*COMMANDS, *_extra(ctx)])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        del ctx
-        module, _, name = COMMANDS.get(cmd_name, "").partition(":")
-        command = getattr(import_module(module), name) if module else None
+        if cmd_name not in COMMANDS:
+            return _extra(ctx).get(cmd_name)
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command = getattr(import_module(module), name)
         return command if isinstance(command, click.Command) else None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+        if args and args[0] not in COMMANDS and not args[0].startswith("-") and args[0] not in _extra(ctx):
             from gitmachine.config.problems import suggest
 
-            ctx.fail(f"no command {args[0]!r}: {suggest(args[0], sorted(COMMANDS))}")
+            ctx.fail(f"no command {args[0]!r}: {suggest(args[0], self.list_commands(ctx))}")
         return super().resolve_command(ctx, args)
+
+
+def _extra(ctx: click.Context) -> dict[str, click.Command]:
+    from gitmachine.cli.extra import plugin_commands
+
+    return plugin_commands(ctx.find_object(Invocation), COMMANDS)
 
 
 @click.group(
@@ -95,6 +103,8 @@ def cli() -> None:
 def run(args: Sequence[str]) -> int:
     """Run the command line and return the exit code; nothing is raised."""
     invocation = Invocation(debug=os.environ.get("GITMACHINE_DEBUG", "").strip() not in ("", "0"))
+    log = LogLines(invocation)
+    logging.getLogger("gitmachine").addHandler(log)
     try:
         code = cli.main(args=list(args), prog_name="gitmachine", standalone_mode=False, obj=invocation)
         if sys.stdout is not None:
@@ -120,6 +130,8 @@ def run(args: Sequence[str]) -> int:
             show_traceback(error)
         say(explain(error))
         return exit_code(error)
+    finally:
+        logging.getLogger("gitmachine").removeHandler(log)
     return code if isinstance(code, int) else Exit.OK
 
 

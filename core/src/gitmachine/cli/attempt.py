@@ -10,6 +10,7 @@ from gitmachine.cli.interrupts import Interrupted, Interrupts
 from gitmachine.cli.messages import explain, say
 from gitmachine.cli.running import Running, fail
 from gitmachine.errors import ConfigError, GitMachineError, MachineError, PushError, StopRefused
+from gitmachine.machine import MachineState
 
 if TYPE_CHECKING:
     from gitmachine.cli.report import Outcome, Progress
@@ -45,11 +46,12 @@ class Attempt:
         self._progress.line(f"starting a machine ({outcome.provider}) for {gm.repository}")
         if not await self._start():
             return
-        outcome.machine, outcome.session = gm.id, gm.session
+        outcome.machine, outcome.session, outcome.key = gm.id, gm.session, gm.key
         self._phase = "running"
         await Running(self._plan, self._gm, self._outcome, self._interrupts).run()
         self._phase = "saving"
         await self._finish()
+        outcome.hook_failures = gm.hook_failures
 
     async def _start(self) -> bool:
         try:
@@ -70,8 +72,13 @@ class Attempt:
             else:
                 outcome.receipt = await self._gm.stop()
         except Exception as error:  # noqa: BLE001  # told as the outcome, with the traceback on request
-            self._not_published(error)
-            outcome.machine_kept = self._gm.id is not None
+            if self._gm.state is MachineState.STOPPED and self._gm.receipt is not None:
+                outcome.receipt = self._gm.receipt  # published and stopped; a plugin's teardown failed
+                self._tell_earlier()
+                self._failed(Exit.RUN_FAILURE, error)
+            else:
+                self._not_published(error)
+                outcome.machine_kept = self._gm.id is not None
         try:
             await self._gm.close()
         except GitMachineError as error:

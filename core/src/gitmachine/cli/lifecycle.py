@@ -11,7 +11,8 @@ from gitmachine.cli.messages import explain, say, show_traceback
 from gitmachine.cli.options import Invocation, config_option, debug_option, json_option, load_settings, name_argument
 from gitmachine.cli.output import write_json
 from gitmachine.cli.report import Outcome, Progress, document, last_line, receipt_lines
-from gitmachine.errors import MachineLostError, PushError, StopRefused
+from gitmachine.errors import GitMachineError, MachineLostError, PushError, StopRefused
+from gitmachine.machine import MachineState
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,6 +88,9 @@ def stop(invocation: Invocation, /, *, name: str, force: bool, as_json: bool, co
         _put_down(outcome, error)
         if invocation.debug:
             show_traceback(error)
+        if outcome.receipt is not None:
+            for line in receipt_lines(outcome):
+                progress.line(line)
         say(explain(error))
     else:
         for line in receipt_lines(outcome):
@@ -118,7 +122,16 @@ def _stop(name: str, outcome: Outcome, progress: Progress, *, force: bool, confi
         async with attached(name, settings, interrupts, observe=progress.event) as gm:
             outcome.repository, outcome.session, outcome.machine = gm.repository, gm.session, gm.id
             outcome.machine_kept = True
-            outcome.receipt = await interrupts.run(gm.stop(force=force))
+            outcome.key = gm.key
+            try:
+                outcome.receipt = await interrupts.run(gm.stop(force=force))
+            except GitMachineError:
+                # Published and ended all the same, when it was a plugin's teardown that failed.
+                outcome.receipt = gm.receipt if gm.state is MachineState.STOPPED else None
+                outcome.machine_kept = outcome.receipt is None
+                raise
+            finally:
+                outcome.hook_failures = gm.hook_failures
             outcome.machine_kept = False
             outcome.rescue = outcome.receipt.rescue if outcome.receipt is not None else None
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 import click
+
+from gitmachine.cli.messages import say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,9 +34,28 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @attrs.define
 class Invocation:
-    """One call of the command line."""
+    """One call of the command line.
+
+    Attributes:
+        debug: whether tracebacks are shown.
+        extra: the commands of plugins, once they were asked for.
+    """
 
     debug: bool = False
+    extra: dict[str, click.Command] | None = None
+
+
+class LogLines(logging.Handler):
+    """Tells what the log has to say: an error of a plugin, say, in one line, with its traceback on request."""
+
+    def __init__(self, invocation: Invocation) -> None:
+        super().__init__(logging.WARNING)
+        self._invocation = invocation
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record to standard error."""
+        text = record.getMessage()
+        say(text if self._invocation.debug else text.partition("\n")[0])
 
 
 def _set_debug(context: click.Context, _parameter: click.Parameter, value: bool) -> None:

@@ -11,6 +11,7 @@ from gitmachine.cli.messages import say
 if TYPE_CHECKING:
     from gitmachine.git.model import Commit
     from gitmachine.outcomes import Kept, PushResult, Receipt, Rescue
+    from gitmachine.plugins.dispatch import HookFailure
 
 __all__ = ["Outcome", "Progress", "commit_line", "document", "last_line", "receipt_lines", "short", "size"]
 
@@ -26,6 +27,7 @@ class Outcome:
         status: what the program exits with.
         exit_code: the command's own code, or None when it did not end by itself.
         error: why the run did not end well, in one line, or None.
+        hook_failures: errors of observers, which stopped nothing.
     """
 
     provider: str
@@ -40,6 +42,7 @@ class Outcome:
     session: str | None = None
     machine: str | None = None
     name: str | None = None
+    key: str | None = None
     machine_kept: bool = False
     receipt: Receipt | None = None
     push: PushResult | None = None
@@ -47,6 +50,7 @@ class Outcome:
     unpublished: tuple[Kept, ...] = ()
     hint: str | None = None
     error: str | None = None
+    hook_failures: tuple[HookFailure, ...] = ()
 
 
 class Progress:
@@ -67,6 +71,9 @@ class Progress:
             self.line(f"{'new ' if data['created'] else ''}session branch {data['branch']}{at}")
         elif name == "committed":
             self.line(f"committed {short(data['sha'])}: {data['message'].splitlines()[0] if data['message'] else ''}")
+        elif name == "withheld":
+            for file in data["files"]:
+                self.line(f"left out: {file['path']}: {file['reason']}")
         elif name == "lost":
             self.line(f"the machine is lost: {data['reason']}")
 
@@ -119,7 +126,10 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "provider": outcome.provider,
         "machine": outcome.machine,
         "name": outcome.name,
+        "key": outcome.key,
         "machine_kept": outcome.machine_kept,
+        "withheld": receipt.withheld if receipt else (),
+        "hook_failures": outcome.hook_failures,
         "hint": outcome.hint,
         "error": outcome.error,
     }
@@ -139,7 +149,11 @@ def receipt_lines(outcome: Outcome) -> list[str]:
         lines += [f"only on this host: {_kept(item)}" for item in receipt.kept[:_LISTED]]
         if len(receipt.kept) > _LISTED:
             lines.append(f"only on this host: {len(receipt.kept) - _LISTED} more")
-        lines += [f"left out: {item.path}: {item.reason}" for item in receipt.withheld[:_LISTED]]
+        if receipt.withheld:
+            count = _count(len(receipt.withheld), "file")
+            lines.append(
+                f"{count} left out of the commit and kept on this host: gitmachine withheld restore {outcome.key}"
+            )
         if receipt.ignored:
             lines.append(f"{_count(receipt.ignored, 'ignored file')} ended with the machine")
     elif push is not None:

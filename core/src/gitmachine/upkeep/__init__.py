@@ -14,6 +14,7 @@ from gitmachine.upkeep.rescues import (
     rescues,
     show_rescue,
 )
+from gitmachine.upkeep.withheld import Restored, WithheldWork, drop_withheld, restore_withheld, withheld
 
 __all__ = [
     "CacheEntry",
@@ -23,15 +24,20 @@ __all__ = [
     "Published",
     "Recovery",
     "RescueDetails",
+    "Restored",
     "SavedWork",
+    "WithheldWork",
     "cache_usage",
     "collect_garbage",
     "drop_rescue",
+    "drop_withheld",
     "is_orphan",
     "prune_cache",
     "push_rescue",
     "recover",
     "recover_all",
     "rescues",
+    "restore_withheld",
     "show_rescue",
+    "withheld",
 ]
