@@ -40,7 +40,7 @@ def withheld(context: click.Context, *, as_json: bool) -> None:
 @debug_option
 def list_(*, as_json: bool) -> None:
     """List the files that are kept on this host because they were left out of commits."""
-    from gitmachine.upkeep.withheld import withheld as find
+    from gitmachine.upkeep.withholding import withheld as find
 
     found = _interruptible(find, "withheld list")
     if as_json:
@@ -68,7 +68,7 @@ def restore(*, name: str, folder: str, files: tuple[str, ...], overwrite: bool, 
     SESSION is the session's key or its beginning, its branch, or its machine's name. Exits with 1 when a file could
     not be written.
     """
-    from gitmachine.upkeep.withheld import restore_withheld
+    from gitmachine.upkeep.withholding import restore_withheld
 
     done = _interruptible(lambda: restore_withheld(name, folder, paths=files, overwrite=overwrite), "withheld restore")
     if as_json:
@@ -87,7 +87,7 @@ def restore(*, name: str, folder: str, files: tuple[str, ...], overwrite: bool, 
 @click.argument("name", metavar="SESSION")
 def drop(*, name: str, as_json: bool) -> None:
     """Forget the withheld files of SESSION, so that this host need not keep them."""
-    from gitmachine.upkeep.withheld import drop_withheld
+    from gitmachine.upkeep.withholding import drop_withheld
 
     dropped = _interruptible(lambda: drop_withheld(name), "withheld drop")
     if as_json:

@@ -66,7 +66,7 @@ def _order(ref: str, branch: str | None) -> tuple[bool, bool, bool, str]:
 
 def _kind(ref: str) -> tuple[KeptKind, str]:
     if ref.startswith(WITHHELD):
-        return KeptKind.WITHHELD, f"withheld {ref.removeprefix(WITHHELD)}"
+        return KeptKind.WITHHELD, ref.removeprefix(WITHHELD)
     own = f"refs/{ref.removeprefix(MACHINE)}"
     if own == IGNORED_REF:
         return KeptKind.IGNORED, "ignored files"

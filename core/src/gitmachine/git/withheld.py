@@ -32,6 +32,9 @@ __all__ = ["WITHHELD", "WithheldFile", "drop_withheld", "keep_withheld", "list_w
 WITHHELD = "refs/withheld/"
 """In a session repository: commits of working trees that hold what was withheld."""
 
+CHANGES = "refs/machine/gitmachine/keep/changes"
+"""What a machine had uncommitted when it was surveyed last."""
+
 PATHS_PER_CALL = 200
 CHUNK_BYTES = 1024 * 1024
 
@@ -121,12 +124,28 @@ async def restore_file(store: SessionRepository, file: WithheldFile, folder: Pat
     return place
 
 
-async def drop_withheld(store: SessionRepository) -> None:
-    """Forget the files; their contents go when the session repository does."""
+async def drop_withheld(store: SessionRepository, *, ended: bool) -> None:
+    """Forget the files; their contents go when the session repository does.
+
+    Args:
+        store: the session repository.
+        ended: whether the machine is gone, so that what it had uncommitted may be forgotten when that was all.
+    """
     refs = await store.refs(WITHHELD)
-    if refs:
-        await update_refs(store.host, store.path, "".join(f"delete {ref}\0\0" for ref in refs))
+    paths = {file.path for file in await list_withheld(store)}
+    changes = (await store.refs(CHANGES)).get(CHANGES)
+    gone = list(refs)
+    if ended and changes is not None and changes in refs.values() and await _changed(store, changes) <= paths:
+        gone.append(CHANGES)
+    if gone:
+        await update_refs(store.host, store.path, "".join(f"delete {ref}\0\0" for ref in gone))
     await asyncio.to_thread((store.path / "withheld.json").unlink, missing_ok=True)
+
+
+async def _changed(store: SessionRepository, commit: str) -> set[str]:
+    args = ("diff-tree", "-r", "-z", "--root", "--no-commit-id", "--name-only", "--no-renames", commit, "--")
+    listed = await store.host.run(GitCall(args=args, git_dir=store.path))
+    return {decode(path) for path in parse_fields(listed.stdout)}
 
 
 async def _contents(store: SessionRepository, commit: str, paths: Sequence[str]) -> dict[str, tuple[str, int, bool]]:

@@ -14,7 +14,7 @@ from gitmachine.upkeep.rescues import (
     rescues,
     show_rescue,
 )
-from gitmachine.upkeep.withheld import Restored, WithheldWork, drop_withheld, restore_withheld, withheld
+from gitmachine.upkeep.withholding import Restored, WithheldWork, drop_withheld, restore_withheld, withheld
 
 __all__ = [
     "CacheEntry",

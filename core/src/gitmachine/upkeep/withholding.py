@@ -145,7 +145,8 @@ async def drop_withheld(name: str) -> tuple[WithheldWork, ...]:
     key = await _key(name)
     hoard = await _hoard()
     dropped = tuple(one for one in await withheld() if one.key == key)
-    await files.drop_withheld(_repository(hoard, hoard.places.sessions / f"{key}.git"))
+    store = _repository(hoard, hoard.places.sessions / f"{key}.git")
+    await files.drop_withheld(store, ended=hoard.live(key) is None)
     return dropped
 
 
