@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 PACKAGES := -e core -e providers/local
 TOOLS := editables hatchling hypothesis mypy pytest pytest-asyncio pytest-timeout pytest-xdist ruff
-SOURCES := core/src providers/local/src
+SOURCES := core/src providers/local/src plugins/jsonl/src plugins/policy/src plugins/steps/src
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format bench clean

@@ -10,7 +10,7 @@ import attrs
 from gitmachine.config.model import Settings
 from gitmachine.config.structure import field_types
 from gitmachine.config.text import Loose
-from gitmachine.git.model import GitIdentity, GitOptions
+from gitmachine.git.model import GitIdentity, GitOptions, GuardOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -20,7 +20,7 @@ __all__ = ["OTHER_VARIABLES", "PREFIX", "SETTING_VARIABLES", "given", "hints"]
 PREFIX = "GITMACHINE_"
 
 _DIRECT = ("provider", "repository", "token", "session", "auto_commit", "timeout", "path")
-_SECTIONS: dict[str, type] = {"git": GitOptions, "identity": GitIdentity}
+_SECTIONS: dict[str, type] = {"git": GitOptions, "guard": GuardOptions, "identity": GitIdentity}
 
 OTHER_VARIABLES = (
     "GITMACHINE_COMMIT_SUMMARY",

@@ -1,0 +1,1 @@
+"""GitMachine's steps plugin: configured commands after the start of a machine and before its end."""
