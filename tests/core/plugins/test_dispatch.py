@@ -13,7 +13,7 @@ import threading
 import attrs
 import pytest
 
-from gitmachine import CommitRejected, HookError, ProviderSpec, hookimpl
+from gitmachine import CommitRejected, ExecRequest, HookError, ProviderSpec, hookimpl
 from gitmachine.events import MachineLost
 from gitmachine.git.model import Changes
 from gitmachine.plugins import dispatch
@@ -349,3 +349,97 @@ def test_call_now_runs_a_coroutine_without_a_loop_and_inside_one():
 
 def test_answers_and_failures_are_plain_records():
     assert attrs.astuple(dispatch.Answer("p", 1)) == ("p", 1)
+
+
+class Steps:
+    """A plugin with steps; `does` is called with the hook's arguments by name."""
+
+    def __init__(self, does):
+        self.does = does
+
+    @hookimpl
+    def gitmachine_setup(self, gm):
+        return self.does(gm=gm)
+
+    @hookimpl
+    async def gitmachine_before_command(self, gm, request):
+        return self.does(gm=gm, request=request)
+
+    @hookimpl
+    async def gitmachine_teardown(self):
+        answer = self.does()
+        return await answer if asyncio.iscoroutine(answer) else answer
+
+
+async def test_each_answer_replaces_the_argument_for_whoever_comes_next():
+    seen = []
+
+    def longer(request, **_):
+        seen.append(request.shell)
+        return attrs.evolve(request, shell=f"{request.shell}+") if len(seen) != 2 else None
+
+    calls = dispatcher(*[Steps(longer) for _ in range(3)])
+    request = ExecRequest(shell="x")
+    answer = await calls.refine("gitmachine_before_command", "request", gm="gm", request=request)
+    assert (seen, answer.shell, request.shell) == (["x", "x+", "x+"], "x++", "x")
+
+
+async def test_an_answer_of_another_type_is_the_plugins_error():
+    calls = dispatcher(Steps(lambda **_: "rm -rf /"))
+    with pytest.raises(HookError, match=r"plugin 'a'.*expected ExecRequest, not 'rm -rf /'"):
+        await calls.refine("gitmachine_before_command", "request", gm="gm", request=ExecRequest(shell="x"))
+
+
+async def test_blocking_implementations_get_the_blocking_view_and_others_the_session():
+    seen = []
+    plugin = Steps(lambda gm, **_: seen.append(gm))
+    calls = dispatcher(plugin, blocking_view=lambda: "blocking view")
+    await calls.step("gitmachine_setup", gm="session")
+    await calls.refine("gitmachine_before_command", "request", gm="session", request=ExecRequest(shell="x"))
+    assert seen == ["blocking view", "session"]
+
+
+async def test_a_step_that_takes_too_long_is_an_error_and_the_others_are_called():
+    called = []
+    calls = dispatcher(Steps(lambda: asyncio.sleep(600)), Steps(lambda: called.append(1)))
+    with pytest.raises(HookError, match=r"did not end within 0\.05 s"):
+        await calls.step("gitmachine_teardown", run_all=True, seconds=0.05)
+    assert called == [1]
+
+
+async def test_a_step_that_raises_a_cancellation_of_its_own_does_not_cancel_us():
+    async def cancelled():
+        raise asyncio.CancelledError
+
+    called = []
+    calls = dispatcher(Steps(cancelled), Steps(lambda: called.append(1)))
+    with pytest.raises(HookError, match="CancelledError"):
+        await calls.step("gitmachine_teardown", run_all=True)
+    assert called == [1]
+
+
+async def test_a_cancelled_step_is_cancelled():
+    started = asyncio.Event()
+
+    async def wait():
+        started.set()
+        await asyncio.sleep(600)
+
+    task = asyncio.create_task(dispatcher(Steps(wait)).step("gitmachine_teardown", run_all=True))
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_it_is_known_which_hooks_anybody_implements():
+    calls = dispatcher(Steps(lambda **_: None))
+    assert await calls.implemented("gitmachine_setup")
+    assert not await calls.implemented("gitmachine_before_push")
+
+
+async def test_an_answer_that_is_of_no_use_is_kept_against_its_plugin():
+    calls = dispatcher()
+    calls.blame("a", "gitmachine_select_changes", TypeError("expected Withhold"))
+    (failure,) = calls.hook_failures
+    assert (failure.plugin, failure.error) == ("a", "TypeError: expected Withhold")

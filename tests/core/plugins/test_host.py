@@ -328,3 +328,24 @@ def test_calling_order_is_plugs_reversed_registration_with_first_and_last():
 def test_asking_for_a_hook_that_does_not_exist_is_our_mistake():
     with pytest.raises(ValueError, match="gitmachine_nonsense"):
         PluginHost(entry_points=()).implementations("gitmachine_nonsense")
+
+
+def test_what_is_registered_later_is_found_all_the_same():
+    class Plugin:
+        @hookimpl
+        def gitmachine_setup(self, gm):
+            return gm
+
+    host = PluginHost(entry_points=())
+    assert host.implementations("gitmachine_setup") == ()
+    host.register(Plugin(), "late")
+    (found,) = host.implementations("gitmachine_setup")
+    assert host.implementations("gitmachine_setup") is host.implementations("gitmachine_setup")
+    host.mark_broken(found.plugin, ValueError("x"), "it broke")
+    assert host.implementations("gitmachine_setup") == ()
+
+
+def test_a_plugin_finds_its_options_by_any_spelling_of_its_name():
+    host = PluginHost(entry_points=(), options={"My_Plugin": {"deny": ["x"]}})
+    assert host.options_of("my-plugin") == {"deny": ["x"]}
+    assert host.options_of("other") == {}
