@@ -84,6 +84,12 @@ def providers() -> list[Source]:
 
 
 @pytest.fixture(scope="session")
-def shipped(core: list[Source], providers: list[Source]) -> list[Source]:
+def plugins() -> list[Source]:
+    """Every module of every plugin that is a distribution of its own."""
+    return [source for folder in sorted((ROOT / "plugins").glob("*/src")) for source in _sources(folder)]
+
+
+@pytest.fixture(scope="session")
+def shipped(core: list[Source], providers: list[Source], plugins: list[Source]) -> list[Source]:
     """Every module that a user installs."""
-    return core + providers
+    return core + providers + plugins

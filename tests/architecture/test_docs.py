@@ -25,7 +25,7 @@ from support.repos import make_remote
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     path
-    for pattern in ("*.md", "core/*.md", "providers/*/*.md", "docs/**/*.md")
+    for pattern in ("*.md", "core/*.md", "providers/*/*.md", "plugins/*/*.md", "docs/**/*.md")
     for path in ROOT.glob(pattern)
     if ".venv" not in path.parts
 )
@@ -177,7 +177,7 @@ def test_the_readme_lists_exactly_the_providers_that_are_here():
 
 
 def test_versions_agree_and_the_changelog_knows_this_one():
-    projects = [ROOT / "core" / "pyproject.toml", *ROOT.glob("providers/*/pyproject.toml")]
+    projects = [ROOT / "core" / "pyproject.toml", *ROOT.glob("p*s/*/pyproject.toml")]
     versions = {tomllib.loads(path.read_text(encoding="utf-8"))["project"]["version"] for path in projects}
     assert versions == {gitmachine.__version__}
     assert f"## [{gitmachine.__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
@@ -192,9 +192,7 @@ def test_the_pinned_versions_name_no_index():
 
 
 def test_every_licence_file_is_the_same():
-    texts = {
-        path.read_bytes() for path in [ROOT / "LICENSE", *ROOT.glob("*/LICENSE"), *ROOT.glob("providers/*/LICENSE")]
-    }
+    texts = {path.read_bytes() for path in [ROOT / "LICENSE", *ROOT.glob("*/LICENSE"), *ROOT.glob("p*s/*/LICENSE")]}
     assert len(texts) == 1
 
 

@@ -138,14 +138,14 @@ def test_the_core_never_names_a_provider(core):
     assert wrong == []
 
 
-def test_providers_import_only_public_names_of_the_core_and_never_each_other(providers):
+def test_providers_and_plugins_import_only_public_names_of_the_core_and_never_each_other(providers, plugins):
     wrong = []
-    for source in providers:
+    for source in providers + plugins:
         own = source.name.split(".")[0]
         for imported in source.imports():
             top, *rest = imported.module.split(".")
             if top.startswith("gitmachine_") and top != own:
-                wrong.append(f"{source.where(imported.line)} imports another provider, {top}")
+                wrong.append(f"{source.where(imported.line)} imports another distribution, {top}")
             if top == "gitmachine" and any(part.startswith("_") for part in [*rest, imported.name or ""]):
                 wrong.append(f"{source.where(imported.line)} imports {imported.module}.{imported.name}")
     assert wrong == []

@@ -19,7 +19,11 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = {"gitmachine_core": ROOT / "core", "gitmachine_local": ROOT / "providers" / "local"}
+PACKAGES = {
+    "gitmachine_core": ROOT / "core",
+    "gitmachine_local": ROOT / "providers" / "local",
+    **{f"gitmachine_{name}": ROOT / "plugins" / name for name in ("jsonl", "policy", "steps")},
+}
 
 
 def _run(*argv: str | Path, **options) -> subprocess.CompletedProcess[str]:
@@ -64,7 +68,7 @@ def _closure(wheels: dict[str, Path]) -> dict[str, importlib.metadata.Distributi
 
 @pytest.fixture(scope="module")
 def clean(wheels, tmp_path_factory) -> Path:
-    """Return the bin folder of an environment with the two wheels and what they declare, and nothing else."""
+    """Return the bin folder of an environment with the wheels and what they declare, and nothing else."""
     place = tmp_path_factory.mktemp("clean")
     _run(sys.executable, "-m", "venv", "--without-pip", place)
     python = place / "bin" / "python"
@@ -114,8 +118,9 @@ def test_the_core_depends_on_what_its_design_names_and_on_no_more(wheels):
     assert names == {"attrs", "cattrs", "click", "importlib-metadata", "platformdirs", "pluggy", "rich"}
 
 
-def test_the_local_provider_depends_on_a_compatible_core(wheels):
-    found = {r.name: r.specifier for r in _requirements(_metadata(wheels["gitmachine_local"]))}
+@pytest.mark.parametrize("name", [name for name in PACKAGES if name != "gitmachine_core"])
+def test_every_other_package_depends_on_a_compatible_core(wheels, name):
+    found = {r.name: r.specifier for r in _requirements(_metadata(wheels[name]))}
     assert found["gitmachine-core"].contains("0.1.5")
     assert not found["gitmachine-core"].contains("0.2.0")
 
@@ -130,6 +135,12 @@ def test_the_installed_command_finds_the_local_provider_and_no_other(clean):
     assert listed["broken"] == []
 
 
-def test_the_installed_command_finds_the_core_and_the_local_plugin_and_both_work(clean):
+def test_the_installed_command_finds_every_plugin_and_all_of_them_work(clean):
     listed = json.loads(_gitmachine(clean, "plugins", "--json"))
-    assert {plugin["name"]: plugin["status"] for plugin in listed["plugins"]} == {"core": "ok", "local": "ok"}
+    names = ("core", "guard", "jsonl", "local", "policy", "steps")
+    assert {plugin["name"]: plugin["status"] for plugin in listed["plugins"]} == dict.fromkeys(names, "ok")
+
+
+def test_a_command_of_an_installed_plugin_is_there(clean):
+    assert "  events " in _gitmachine(clean, "--help")
+    assert _gitmachine(clean, "events", "--help").startswith("Usage: gitmachine events")

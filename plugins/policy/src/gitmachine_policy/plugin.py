@@ -26,4 +26,4 @@ async def gitmachine_before_command(gm: AsyncGitMachine, request: ExecRequest) -
     refused = refusal(request, rules)
     if refused is not None:
         more = f": {rules.message}" if rules.message else ""
-        raise CommandVetoed(f"the policy refuses this command, since it matches {refused.pattern!r}{more}")
+        raise CommandVetoed(f"the policy refuses this command, since it matches '{refused.pattern}'{more}")
