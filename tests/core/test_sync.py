@@ -157,6 +157,7 @@ CALLS = [
     ("list_files", ("dir",), {}),
     ("diff", (), {}),
     ("changes", (), {}),
+    ("plugin_options", ("policy",), {}),
     ("commit", ("a message",), {}),
     ("commit", (), {}),
     ("hash", (), {}),

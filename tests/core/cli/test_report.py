@@ -24,6 +24,7 @@ def test_a_receipt_is_told_line_by_line() -> None:
     withheld = Withheld(path=".env", reason="looks like a secret")
     outcome = Outcome(
         provider="local",
+        key="0a1b",
         receipt=receipt(kept=(kept,), withheld=(withheld,), ignored=2),
         hint="the network is off",
     )
@@ -31,6 +32,7 @@ def test_a_receipt_is_told_line_by_line() -> None:
         "the remote has feat at 0123456789",
         "only on this host: nested sub at 0123456789, 1 commit",
         "left out: .env: looks like a secret",
+        "to have what was left out: gitmachine withheld restore 0a1b",
         "2 ignored files ended with the machine",
         "hint: the network is off",
     ]

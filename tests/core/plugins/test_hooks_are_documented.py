@@ -11,12 +11,13 @@ import types
 from datetime import UTC, datetime
 from pathlib import Path
 
+import click
 import pytest
 
 from gitmachine import GitCredential, hookspecs
 from gitmachine.events import EVENTS
 from gitmachine.git.model import Change, Changes
-from gitmachine.plugins.dispatch import Dispatcher
+from gitmachine.plugins.dispatch import Dispatcher, call_now
 from gitmachine.plugins.registry import Registry
 
 TEXT = (Path(__file__).resolve().parents[3] / "docs" / "hooks.md").read_text()
@@ -122,3 +123,10 @@ async def test_the_sample_plugin_words_commits(recorder):
 
 def test_the_sample_plugin_offers_a_provider(recorder):
     assert Registry(recorder.host).resolve("Recorder").factory == "recorder:make"
+
+
+def test_the_sample_plugin_adds_a_command(recorder):
+    group = click.Group()
+    (implementation,) = recorder.host.implementations("gitmachine_register_commands")
+    call_now(implementation, cli=group)
+    assert list(group.commands) == ["record"]

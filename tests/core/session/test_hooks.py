@@ -6,6 +6,7 @@ Time budget: 60 s.
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 
 from gitmachine import (
     AsyncGitMachine,
+    CloneError,
     CommandVetoed,
     CommitRejected,
     ExecRequest,
@@ -26,6 +28,7 @@ from gitmachine import (
     PushVetoed,
     Withhold,
     hookimpl,
+    hookspecs,
 )
 from gitmachine.machine import MachineState
 from support.machines import FilesMachine, StreamMachine
@@ -429,3 +432,39 @@ async def test_an_observer_that_raises_stops_nothing_and_is_reported(make: Make,
 async def test_plugins_find_their_options(make: Make) -> None:
     gm = make(plugins=PluginHost(entry_points=(), options={"mine": {"a": 1}}))
     assert gm.plugin_options("mine") == {"a": 1}
+
+
+# -- all of them -----------------------------------------------------------------------------------------------------
+
+ELSEWHERE = {"register_providers", "register_commands", "machine_lost", "machine_reconnected", "git_rescued"}
+"""Hooks that a session which goes well does not call."""
+
+
+async def test_one_session_calls_every_hook_of_the_sample_plugin(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = Path(__file__).resolve().parents[2] / "plugins"
+    spec = importlib.util.spec_from_file_location("recorder", samples / "recorder.py")
+    assert spec is not None
+    assert spec.loader is not None
+    recorder = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(recorder)
+    recorder.withhold = [Withhold("key", "a sample")]
+    server = make(plugins=host(recorder), repository="https://127.0.0.1:1/nothing.git")
+    with pytest.raises(CloneError):
+        await server.start()
+    gm = make(plugins=host(recorder))
+    async with gm:
+        await gm.write_file("key", "1")
+        await gm.run("true")
+        await gm.checkpoint()
+        await gm.pull()
+        await gm.pause()
+        await gm.resume()
+        await gm.write_file("fine", "1")
+    assert gm.hook_failures == ()
+    names = {name.removeprefix("gitmachine_") for name in vars(hookspecs) if name.startswith("gitmachine_")}
+    called = {hook.removeprefix("gitmachine_") for hook, _arguments, _thread in recorder.calls}
+    assert names - called == ELSEWHERE
+    for hook, arguments, thread in recorder.calls:
+        if "gm" in arguments:
+            kind = AsyncGitMachine if thread == threading.current_thread().name else GitMachine
+            assert isinstance(arguments["gm"], kind), hook

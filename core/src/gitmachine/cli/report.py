@@ -72,8 +72,8 @@ class Progress:
         elif name == "committed":
             self.line(f"committed {short(data['sha'])}: {data['message'].splitlines()[0] if data['message'] else ''}")
         elif name == "withheld":
-            for file in data["files"]:
-                self.line(f"left out: {file['path']}: {file['reason']}")
+            paths = ", ".join(file["path"] for file in data["files"])
+            self.line(f"left out of the commit and kept on this host: {paths}")
         elif name == "lost":
             self.line(f"the machine is lost: {data['reason']}")
 
@@ -149,11 +149,9 @@ def receipt_lines(outcome: Outcome) -> list[str]:
         lines += [f"only on this host: {_kept(item)}" for item in receipt.kept[:_LISTED]]
         if len(receipt.kept) > _LISTED:
             lines.append(f"only on this host: {len(receipt.kept) - _LISTED} more")
+        lines += [f"left out: {item.path}: {item.reason}" for item in receipt.withheld[:_LISTED]]
         if receipt.withheld:
-            count = _count(len(receipt.withheld), "file")
-            lines.append(
-                f"{count} left out of the commit and kept on this host: gitmachine withheld restore {outcome.key}"
-            )
+            lines.append(f"to have what was left out: gitmachine withheld restore {outcome.key}")
         if receipt.ignored:
             lines.append(f"{_count(receipt.ignored, 'ignored file')} ended with the machine")
     elif push is not None:
