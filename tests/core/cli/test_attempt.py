@@ -129,7 +129,7 @@ def test_a_machine_that_dies_is_125_and_says_what_this_host_has(
 ) -> None:
     run = start("-r", str(remote), "-s", "feat", "--json", "--stream", "--", "sh", "-c", WORK)
     run.until(lambda: "started" in run.stderr().splitlines())
-    assert len(processes()) == 2
+    run.until(lambda: len(processes()) == 2)
     machine = machine_of(processes()[0])
     assert machine
     for pid in reversed(machine):
