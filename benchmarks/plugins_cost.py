@@ -55,7 +55,8 @@ def _command(site: str, *args: str) -> Callable[[], None]:
 
     def run() -> None:
         argv = [sys.executable, "-m", "gitmachine", *args]
-        subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, timeout=120, env=environment)
+        # No timeout: waiting with one is done in steps of up to 50 ms.
+        subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, env=environment)
 
     return run
 
