@@ -13,7 +13,7 @@ ROUNDS = 25
 
 def _python(*args: str) -> Callable[[], None]:
     def run() -> None:
-        # No timeout: with one, subprocess polls for the end in steps that double up to 50 ms, and that is what one sees.
+        # No timeout: waiting with one is done in steps that double up to 50 ms, and one would measure those.
         subprocess.run([sys.executable, *args], check=True, stdout=subprocess.DEVNULL)
 
     return run
