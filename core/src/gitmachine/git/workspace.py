@@ -30,6 +30,12 @@ DEFAULT_MAX_UNTRACKED_BYTES = 100 * 1024 * 1024
 MAX_ANSWER_BYTES = 512 * 1024 * 1024
 """Lists of paths and refs are never cut off silently; a larger one is an error."""
 
+DIFF_ATTEMPTS = 6
+"""How often files may vanish under a comparison before that is an error."""
+
+VANISHED = "No such file or directory"
+"""What git says then: ``fatal: stat 'name': No such file or directory``."""
+
 SNAPSHOTS = "refs/gitmachine/snapshot/"
 
 HOOK_TIMEOUT_SECONDS = 3600.0
@@ -122,8 +128,10 @@ class Workspace:
         status = parsing.parse_status(entries, operation=parsing.decode(operation) or None)
         if status.exact:
             return status.changes
-        names = await self._fields("diff", scripts.DIFF, "names")
-        return attrs.evolve(status.changes, files=parsing.parse_names(names))
+        names = await self._diff("names", MAX_ANSWER_BYTES)
+        if names.truncated:
+            raise GitError(f"the list of changes is larger than {MAX_ANSWER_BYTES} bytes", argv=("git", "diff"))
+        return attrs.evolve(status.changes, files=parsing.parse_names(parsing.parse_fields(names.stdout_bytes)))
 
     async def diff(self) -> str:
         """Return `diff_bytes` as text, bytes that are not UTF-8 as surrogate escapes."""
@@ -137,7 +145,7 @@ class Workspace:
         Raises:
             GitError: also when the patch is larger than max_bytes.
         """
-        result = await self._run("diff", scripts.DIFF, "patch", max_output_bytes=max_bytes)
+        result = await self._diff("patch", max_bytes)
         if result.truncated:
             raise GitError(
                 f"the diff is larger than {max_bytes} bytes: ask for changes(), or for a higher max_bytes",
@@ -304,6 +312,16 @@ class Workspace:
     async def log(self, limit: int = 50, *, since: str | None = None) -> tuple[Commit, ...]:
         """Return HEAD's history, newest first, without what `since` already reaches."""
         return parsing.parse_log(await self._fields("log", scripts.LOG, str(limit), since or ""))
+
+    async def _diff(self, form: str, max_output_bytes: int) -> ExecResult:
+        """Compare with HEAD, again when a file that git had listed was gone before git read it."""
+        for _ in range(DIFF_ATTEMPTS - 1):
+            try:
+                return await self._run("diff", scripts.DIFF, form, max_output_bytes=max_output_bytes)
+            except GitError as error:
+                if VANISHED not in error.stderr:
+                    raise
+        return await self._run("diff", scripts.DIFF, form, max_output_bytes=max_output_bytes)
 
     async def _fields(
         self,
