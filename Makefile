@@ -10,9 +10,10 @@ PYTEST_ARGS ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
-PACKAGES := -e core -e providers/local
+PROVIDERS := local local_docker ssh e2b
+PACKAGES := -e core $(PROVIDERS:%=-e providers/%)
 TOOLS := editables hatchling hypothesis mypy pytest pytest-asyncio pytest-timeout pytest-xdist ruff
-SOURCES := core/src providers/local/src plugins/jsonl/src plugins/policy/src plugins/steps/src
+SOURCES := core/src $(PROVIDERS:%=providers/%/src) plugins/jsonl/src plugins/policy/src plugins/steps/src
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format bench clean
@@ -22,7 +23,7 @@ help: ## say what there is
 
 setup: $(STAMP) ## make .venv with everything in it
 
-$(STAMP): constraints.txt core/pyproject.toml providers/local/pyproject.toml Makefile
+$(STAMP): constraints.txt core/pyproject.toml $(PROVIDERS:%=providers/%/pyproject.toml) Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "GitMachine needs Python 3.11 or later; '$(PYTHON)' is not that: say 'make PYTHON=python3.11 ...'" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import attrs
 
-from gitmachine.errors import CommandTimeoutError, ConfigError
+from gitmachine.errors import CommandTimeoutError, ConfigError, UnsupportedOperation
 from gitmachine.output import DEFAULT_MAX_OUTPUT_BYTES, BytesCallback, OutputBuffer, OutputCallback, TextSink
 from gitmachine.pump import KILL_GRACE_SECONDS, Run
 
@@ -26,6 +26,7 @@ __all__ = [
     "OutputBuffer",
     "OutputCallback",
     "Process",
+    "TerminalSize",
     "TextSink",
     "run_process",
 ]
@@ -82,6 +83,18 @@ def _env(value: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+@attrs.frozen
+class TerminalSize:
+    """The size of a terminal, in characters."""
+
+    columns: int = 80
+    rows: int = 24
+
+    def __attrs_post_init__(self) -> None:
+        if not (0 < self.columns < 1 << 16 and 0 < self.rows < 1 << 16):
+            raise ConfigError(f"a terminal has 1 to 65535 columns and rows, not {self.columns} x {self.rows}")
+
+
 @attrs.frozen(kw_only=True)
 class ExecRequest:
     """One command to run in a machine.
@@ -102,6 +115,8 @@ class ExecRequest:
         on_stderr_bytes: called with each piece of standard error, exact.
         max_output_bytes: how much of each stream the result keeps.
         open_stdin: for `Machine.spawn`: give the process an input pipe and leave it open.
+        terminal: for `Machine.spawn`, where the machine has `Capability.PTY`: run the command on a terminal of this
+            size. All output is on `stdout`, the input is open, and ``TERM`` is the request's or ``xterm-256color``.
 
     Raises:
         ConfigError: for a request that cannot be run as it stands.
@@ -120,6 +135,7 @@ class ExecRequest:
     on_stderr_bytes: BytesCallback | None = attrs.field(default=None, repr=False)
     max_output_bytes: int = DEFAULT_MAX_OUTPUT_BYTES
     open_stdin: bool = False
+    terminal: TerminalSize | None = None
 
     def __attrs_post_init__(self) -> None:
         if (self.argv is None) == (self.shell is None):
@@ -234,6 +250,14 @@ class Process(ABC):
     @abstractmethod
     async def kill(self) -> None:
         """Kill the whole process tree; no error when it has ended already."""
+
+    async def resize(self, size: TerminalSize) -> None:
+        """Change the size of the terminal that the process runs on.
+
+        Raises:
+            UnsupportedOperation: the process has no terminal.
+        """
+        raise UnsupportedOperation(f"the process has no terminal to make {size.columns} x {size.rows}")
 
 
 async def run_process(process: Process, request: ExecRequest) -> ExecResult:

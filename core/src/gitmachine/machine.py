@@ -41,13 +41,13 @@ class Capability(Enum):
     USER = "user"
     """`ExecRequest.user` is honoured."""
     PTY = "pty"
-    """Terminals."""
+    """`spawn` honours `ExecRequest.terminal`, and `Process.resize` changes its size."""
     PORTS = "ports"
     """`get_host` makes a port of the machine reachable."""
     SNAPSHOT = "snapshot"
-    """The machine's disk can be saved as an image."""
+    """`snapshot` saves the machine's disk, `snapshots` lists and `delete_snapshot` removes what was saved."""
     FORK = "fork"
-    """New machines can be made from a snapshot."""
+    """`fork` makes another machine that begins as a copy of this one."""
     QUIESCE = "quiesce"
     """`terminate_processes` ends everything that commands left behind."""
 
@@ -151,6 +151,26 @@ class Machine(ABC):
     async def get_host(self, port: int) -> Host:
         """Return where a port of the machine can be reached."""
         raise self.unsupported(f"get_host({port})", Capability.PORTS)
+
+    async def snapshot(self, name: str | None = None) -> str:
+        """Save the disk of the running machine and return what a new machine can be made from; the machine goes on.
+
+        Args:
+            name: what to call it; None lets the provider choose.
+        """
+        raise self.unsupported("snapshot", Capability.SNAPSHOT)
+
+    async def snapshots(self) -> list[str]:
+        """Return the snapshots that were made of this machine and still exist, oldest first."""
+        raise self.unsupported("snapshots", Capability.SNAPSHOT)
+
+    async def delete_snapshot(self, snapshot: str) -> None:
+        """Remove a snapshot; no error when it is gone already."""
+        raise self.unsupported("delete_snapshot", Capability.SNAPSHOT)
+
+    async def fork(self) -> Machine:
+        """Return another running machine that begins as a copy of this one's disk; this one goes on."""
+        raise self.unsupported("fork", Capability.FORK)
 
     async def terminate_processes(self) -> None:
         """Kill every process in the machine that commands left behind; the machine stays usable."""

@@ -1,0 +1,1 @@
+"""GitMachine's E2B provider: E2B's sandboxes, by their own protocol."""

@@ -1,0 +1,1 @@
+"""GitMachine's SSH provider: machines on any host with sshd."""
