@@ -222,6 +222,18 @@ def test_a_plugin_whose_import_takes_long_works_and_is_reported(site, monkeypatc
     assert host.implementations(report.hooks[0])
 
 
+def test_a_plugin_whose_import_takes_far_too_long_is_broken(site, monkeypatch):
+    monkeypatch.setattr("gitmachine.plugins.host.SLOW_SECONDS", -1.0)
+    monkeypatch.setattr("gitmachine.plugins.host.TOO_SLOW_SECONDS", -1.0)
+    site.install("slow", {"slow": "slow"}, modules={"slow": GOOD})
+    host = site.host()
+    (report,) = host.plugins
+    assert report.status is PluginStatus.BROKEN
+    assert "its import took" in report.cause
+    assert report.hooks == ()
+    assert host.implementations("gitmachine_register_providers") == ()
+
+
 def test_loading_twice_imports_once(site):
     counter = "import builtins\nbuiltins.gm_count = getattr(builtins, 'gm_count', 0) + 1\n"
     site.install("a", {"counted": "counted"}, modules={"counted": counter})

@@ -21,10 +21,13 @@ from gitmachine.provider import normalize_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["SLOW_SECONDS", "Implementation", "PluginHost", "PluginReport", "PluginStatus"]
+__all__ = ["SLOW_SECONDS", "TOO_SLOW_SECONDS", "Implementation", "PluginHost", "PluginReport", "PluginStatus"]
 
 SLOW_SECONDS = 2.0
 """How long an import may take, also on a loaded machine, before it is said that every command waits for it."""
+
+TOO_SLOW_SECONDS = 10.0
+"""How long an import may take before the plugin counts as broken: no loaded machine explains that."""
 
 
 class PluginStatus(StrEnum):
@@ -257,6 +260,8 @@ class PluginHost:
             began = time.perf_counter()
             plugin = source.load()
             report = _timed(report, time.perf_counter() - began)
+            if report.seconds > TOO_SLOW_SECONDS:
+                raise TimeoutError(report.cause)
             self._reports[name] = attrs.evolve(report, hooks=self._register(plugin, name))
         except (Exception, SystemExit) as error:  # noqa: BLE001  # a plugin's import may raise anything
             self._reports[name] = attrs.evolve(report, status=PluginStatus.BROKEN, cause=_cause(error), error=error)

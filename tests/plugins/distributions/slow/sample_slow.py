@@ -4,7 +4,7 @@ import time
 
 from gitmachine import hookimpl
 
-time.sleep(2.2)
+time.sleep(10.2)
 
 
 @hookimpl
