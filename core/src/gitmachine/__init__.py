@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         ExecRequest,
         ExecResult,
         Process,
+        TerminalSize,
     )
     from gitmachine.git.model import (
         Change,
@@ -173,6 +174,7 @@ _EXPORTS = {
         "ExecRequest",
         "ExecResult",
         "Process",
+        "TerminalSize",
     ),
     "git.model": (
         "Change",
@@ -290,6 +292,7 @@ __all__ = [
     "Settings",
     "StateError",
     "StopRefused",
+    "TerminalSize",
     "UnknownProviderError",
     "UnsupportedOperation",
     "Withheld",

@@ -116,7 +116,9 @@ class ExecRequest:
         max_output_bytes: how much of each stream the result keeps.
         open_stdin: for `Machine.spawn`: give the process an input pipe and leave it open.
         terminal: for `Machine.spawn`, where the machine has `Capability.PTY`: run the command on a terminal of this
-            size. All output is on `stdout`, the input is open, and ``TERM`` is the request's or ``xterm-256color``.
+            size, as its controlling one. All output is on `stdout` and `stderr` ends at once; the input is open, and
+            ``TERM`` is the request's or ``xterm-256color``. What is typed for a program's end of input is ``\\x04``:
+            closing the input is no more than a promise to write nothing.
 
     Raises:
         ConfigError: for a request that cannot be run as it stands.

@@ -168,8 +168,14 @@ class Machine(ABC):
         """Remove a snapshot; no error when it is gone already."""
         raise self.unsupported("delete_snapshot", Capability.SNAPSHOT)
 
-    async def fork(self) -> Machine:
-        """Return another running machine that begins as a copy of this one's disk; this one goes on."""
+    async def fork(self, *, label: str | None = None) -> Machine:
+        """Return another running machine that begins as a copy of this one's disk; this one goes on.
+
+        Its configuration is this one's, and no process is copied. When it raises, or is cancelled, there is no copy.
+
+        Args:
+            label: the new machine's `Machine.label`, in place of this one's; put on it before it can be orphaned.
+        """
         raise self.unsupported("fork", Capability.FORK)
 
     async def terminate_processes(self) -> None:

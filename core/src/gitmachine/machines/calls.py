@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from gitmachine.clock import PausableClock
     from gitmachine.machine import Machine
 
-__all__ = ["DeadlineError", "bounded", "in_our_terms"]
+__all__ = ["DeadlineError", "bounded", "in_our_terms", "stop_quietly"]
 
 T = TypeVar("T")
 
@@ -56,6 +57,20 @@ def _forget(task: asyncio.Task[Any]) -> None:
     if task in _left_behind and failed:
         _log.debug("a cancelled call to a machine failed: %r", task.exception())
     _left_behind.discard(task)
+
+
+async def stop_quietly(machine: Machine, seconds: float) -> None:
+    """Stop a machine that nobody got to know, within a deadline; goes on when the caller is cancelled."""
+
+    async def stop() -> None:
+        with contextlib.suppress(Exception):  # the error that made us stop it matters more than a stop that fails
+            async with asyncio.timeout(seconds):
+                await machine.stop()
+
+    task = asyncio.ensure_future(stop())
+    _left_behind.add(task)
+    task.add_done_callback(_left_behind.discard)
+    await asyncio.shield(task)
 
 
 def in_our_terms(error: Exception, machine: Machine, operation: str, *, path: str | None = None) -> GitMachineError:

@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from gitmachine.clock import PausableClock, command_clock
-from gitmachine.errors import (
-    CommandTimeoutError,
-    InvalidStateError,
-    MachineError,
-    MachineLostError,
-    MachineStartError,
-)
-from gitmachine.machine import DEFAULT_MAX_READ_BYTES, Capability, Host, Machine, MachineState
-from gitmachine.machines.calls import DeadlineError, bounded, in_our_terms
-from gitmachine.machines.commands import LEAVE_SECONDS, RunningCommands
-from gitmachine.machines.gate import Gate
+from gitmachine.clock import command_clock
+from gitmachine.errors import ConfigError, InvalidStateError, MachineError
+from gitmachine.machine import DEFAULT_MAX_READ_BYTES, Capability, Host, MachineState
+from gitmachine.machines.calls import DeadlineError, bounded, in_our_terms, stop_quietly
+from gitmachine.machines.commands import LEAVE_SECONDS
+from gitmachine.machines.guarded import GuardedMachine
 from gitmachine.machines.guest import Guest
-from gitmachine.machines.transitions import OPERATIONS_NEED, TRANSITIONS, Answer, Deadlines
+from gitmachine.machines.transitions import TRANSITIONS, Answer, Deadlines
 from gitmachine.pump import kill_quietly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from gitmachine.clock import Limit
     from gitmachine.execution import ExecRequest, ExecResult, Process
+    from gitmachine.machine import Machine
 
 __all__ = ["Deadlines", "ManagedMachine"]
 
-T = TypeVar("T")
-MachineErrorT = TypeVar("MachineErrorT", bound=MachineError)
 
-_LOST = "the machine was lost"
-
-
-class ManagedMachine(Machine):
+class ManagedMachine(GuardedMachine):
     """Guards a machine, and is one itself.
 
     Commands and file operations run side by side. Transitions (start, pause, resume, stop) exclude each other; what is
@@ -45,74 +33,6 @@ class ManagedMachine(Machine):
     A machine that does not answer within its deadline, or says that it is gone, is lost: its state is stopped, all its
     commands end with MachineLostError, and `on_lost` is called once with the reason.
     """
-
-    def __init__(
-        self,
-        machine: Machine,
-        *,
-        deadlines: Deadlines | None = None,
-        on_lost: Callable[[str], None] | None = None,
-    ) -> None:
-        """Guard `machine`, which nobody else should call from now on."""
-        self._inner = machine
-        self._deadlines = deadlines or Deadlines()
-        self._on_lost = on_lost
-        self._transition = asyncio.Lock()
-        self._clock = PausableClock()
-        self._wall = PausableClock()  # never paused: transitions are not part of the machine's own time
-        self._commands = RunningCommands()
-        self._lost: str | None = None
-        self._stopping = False
-        self._alive = machine.state in {MachineState.RUNNING, MachineState.PAUSED}
-        if machine.state is MachineState.PAUSED:
-            self._clock.pause()
-        self.gate = Gate()
-        """Closed while the machine is being stopped: see `Gate`."""
-
-    @property
-    def inner(self) -> Machine:
-        """The machine inside."""
-        return self._inner
-
-    @property
-    def clock(self) -> PausableClock:
-        """The machine's own time: it stands still while the machine is paused."""
-        return self._clock
-
-    @property
-    def lost(self) -> str | None:
-        """Why the machine counts as lost, or None."""
-        return self._lost
-
-    @property
-    def id(self) -> str | None:
-        """The provider's id of the machine inside."""
-        return self._inner.id
-
-    @property
-    def state(self) -> MachineState:
-        """The state; a lost machine is stopped."""
-        return MachineState.STOPPED if self._lost is not None else self._inner.state
-
-    @property
-    def provider(self) -> str:  # type: ignore[override]  # a constant for a provider's class, here that of `inner`
-        """The provider's name."""
-        return self._inner.provider
-
-    @property
-    def capabilities(self) -> frozenset[Capability]:  # type: ignore[override]  # as for `provider`
-        """What the machine can do."""
-        return self._inner.capabilities
-
-    @property
-    def bulk_in(self) -> Literal["stream", "files"]:  # type: ignore[override]  # as for `provider`
-        """How large input gets in cheaply."""
-        return self._inner.bulk_in
-
-    @property
-    def workdir(self) -> str:  # type: ignore[override]  # as for `provider`
-        """The directory that relative paths start from."""
-        return self._inner.workdir
 
     # Transitions
 
@@ -138,7 +58,7 @@ class ManagedMachine(Machine):
         await self._change("stop", self._stop)
 
     async def _change(self, operation: str, change: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        async with self._transition:  # whoever holds it has a deadline
+        async with self._transition, self._copying:  # whoever holds them has a deadline
             self._notice_end()
             answer = TRANSITIONS[operation][self.state]
             if answer is Answer.NOTHING:
@@ -196,7 +116,10 @@ class ManagedMachine(Machine):
             CommandTimeoutError: it was killed with all its children.
             InvalidStateError: the machine does not run, or it stopped and ended the command.
             MachineLostError: the machine is gone, or did not report the command's end.
+            ConfigError: the request has a terminal.
         """
+        if request.terminal is not None:
+            raise ConfigError("a command on a terminal is a dialogue: spawn it, for execute reads to the end")
         await self._ready("execute", changes=True)
         if request.user is not None:
             self._need(Capability.USER, "run commands as another user")
@@ -220,8 +143,10 @@ class ManagedMachine(Machine):
         return result
 
     async def spawn(self, request: ExecRequest) -> Process:
-        """Start a command and return the live process; needs `Capability.SPAWN`."""
+        """Start a command and return the live process; needs `Capability.SPAWN`, and `PTY` for one on a terminal."""
         self._need(Capability.SPAWN, "spawn")
+        if request.terminal is not None:
+            self._need(Capability.PTY, "run commands on a terminal")
         await self._ready("spawn", changes=True)
         if request.user is not None:
             self._need(Capability.USER, "run commands as another user")
@@ -279,6 +204,54 @@ class ManagedMachine(Machine):
         await self._ready("get_host")
         return await self._call("get_host", self._inner.get_host(port), self._deadlines.spawn)
 
+    # Copies
+
+    async def snapshot(self, name: str | None = None) -> str:
+        """Save the machine's disk and return what it is called; needs `Capability.SNAPSHOT`.
+
+        A pause or a stop that is asked for meanwhile waits for its end; commands go on.
+        """
+        self._need(Capability.SNAPSHOT, "snapshot")
+        await self._ready("snapshot", changes=True)
+        async with self._copying:
+            self._check("snapshot", changes=True)
+            return await self._call("snapshot", self._inner.snapshot(name), self._deadlines.copy, loses=False)
+
+    async def snapshots(self) -> list[str]:
+        """Return the machine's snapshots; needs `Capability.SNAPSHOT`."""
+        self._need(Capability.SNAPSHOT, "snapshots")
+        await self._ready("snapshots")
+        return await self._call("snapshots", self._inner.snapshots(), self._deadlines.files)
+
+    async def delete_snapshot(self, snapshot: str) -> None:
+        """Remove a snapshot; needs `Capability.SNAPSHOT`."""
+        self._need(Capability.SNAPSHOT, "delete_snapshot")
+        await self._ready("delete_snapshot")
+        call = self._inner.delete_snapshot(snapshot)
+        await self._call("delete_snapshot", call, self._deadlines.copy, loses=False)
+
+    async def fork(self, *, label: str | None = None) -> Machine:
+        """Return a running copy of the machine, which nobody guards yet; needs `Capability.FORK`.
+
+        A pause or a stop that is asked for meanwhile waits for its end; commands go on.
+        """
+        self._need(Capability.FORK, "fork")
+        made: list[Machine] = []
+
+        async def fork() -> Machine:
+            made.append(await self._inner.fork(label=label))
+            return made[0]
+
+        await self._ready("fork", changes=True)
+        async with self._copying:
+            self._check("fork", changes=True)
+            try:
+                return await self._call("fork", fork(), self._deadlines.copy, loses=False)
+            except BaseException:
+                for machine in made:  # it was made in the very moment that we were cancelled
+                    await stop_quietly(machine, self._deadlines.stop)
+                raise
+
     def hint(self, result: ExecResult) -> str | None:
         """Return the machine's advice about a command that failed."""
         return self._inner.hint(result)
@@ -301,95 +274,3 @@ class ManagedMachine(Machine):
                 if ours is error:
                     raise
                 raise ours from error
-
-    # Guards
-
-    async def _ready(self, operation: str, *, changes: bool = False) -> None:
-        """Let an operation through that needs a running machine; `changes` ones are refused at a closed gate."""
-        if self._transition.locked():
-            async with self._transition:
-                pass
-        self._notice_end()
-        if self._lost is not None:
-            raise self._error(MachineLostError, f"{_LOST}: {self._lost}", operation)
-        if self.state is not MachineState.RUNNING:
-            raise self._wrong_state(operation)
-        refusal = self.gate.refusal() if changes else None
-        if refusal is not None:
-            raise self._error(InvalidStateError, f"cannot {operation}: {refusal}", operation)
-
-    def _need(self, capability: Capability, operation: str) -> None:
-        if capability not in self._inner.capabilities:
-            raise self._inner.unsupported(operation, capability)
-
-    def _notice_end(self) -> None:
-        if self._alive and self._lost is None and self._inner.state in {MachineState.IDLE, MachineState.STOPPED}:
-            self._lose("it ended by itself")
-
-    async def _call(
-        self,
-        operation: str,
-        call: Coroutine[Any, Any, T],
-        seconds: float,
-        *,
-        path: str | None = None,
-        clock: PausableClock | None = None,
-    ) -> T:
-        try:
-            return await bounded(call, seconds, clock=clock or self._clock, cancel_seconds=self._deadlines.cancel)
-        except DeadlineError as error:
-            reason = f"the {self.provider} machine did not {operation} within {seconds:g} s"
-            if operation == "start":
-                raise self._error(MachineStartError, reason, operation) from error
-            self._lose(reason)
-            raise self._error(MachineLostError, reason, operation) from error
-        except MachineLostError as error:
-            if operation == "stop" or not self._stopping:
-                self._lose(str(error))
-            raise
-        except Exception as error:
-            ours = in_our_terms(error, self._inner, operation, path=path)
-            if ours is error:
-                raise
-            raise ours from error
-
-    def _command_error(self, error: Exception, limit: Limit, timeout: float | None) -> Exception:
-        """Return what whoever waits for a command gets instead of this error."""
-        if limit.expired() and not isinstance(error, CommandTimeoutError):
-            if self._lost is not None:
-                return self._error(MachineLostError, f"{_LOST}: {self._lost}", "execute")
-            if limit.reason is not None:
-                return self._error(InvalidStateError, f"the command was ended because {limit.reason}", "execute")
-            reason = (
-                f"the {self.provider} machine did not end a command within {self._deadlines.execute_margin:g} s "
-                f"after its timeout of {timeout or 0:g} s"
-            )
-            self._lose(reason)
-            return self._error(MachineLostError, reason, "execute")
-        if isinstance(error, MachineLostError):
-            if self._stopping or not self._alive:
-                return self._error(
-                    InvalidStateError, "the command was ended because the machine is stopping", "execute"
-                )
-            self._lose(str(error))
-        return in_our_terms(error, self._inner, "execute")
-
-    def _lose(self, reason: str) -> None:
-        if self._lost is not None or not self._alive:
-            return
-        self._lost, self._alive = reason, False
-        self._clock.resume()
-        self._commands.expire(reason)
-        if self._on_lost is not None:
-            self._on_lost(reason)
-
-    def _wrong_state(self, operation: str) -> InvalidStateError:
-        state = self.state
-        return self._error(
-            InvalidStateError,
-            f"cannot {operation}: the machine is {state.value}: call {OPERATIONS_NEED[state]} first",
-            operation,
-        )
-
-    def _error(self, cls: type[MachineErrorT], message: str, operation: str) -> MachineErrorT:
-        return cls(message, machine_id=self.id, provider=self.provider, operation=operation)

@@ -53,6 +53,7 @@ class Deadlines:
         stop: removing it, and ending everything in it.
         files: one file operation, paused time excluded.
         spawn: starting a command, paused time excluded.
+        copy: saving or copying its disk; a machine that takes longer is not lost by that.
         execute_margin: how much longer than its timeout a command may take to be reported, paused time and time spent
             in callbacks excluded; a command without a timeout may take for ever.
         close: letting go of the machine.
@@ -65,6 +66,7 @@ class Deadlines:
     stop: float = 120.0
     files: float = 300.0
     spawn: float = 60.0
+    copy: float = 1800.0
     execute_margin: float = 30.0
     close: float = 30.0
     cancel: float = 10.0
