@@ -53,5 +53,5 @@ bench: $(STAMP) ## measure what this machine allows; a table, and JSON in benchm
 	@$(BIN)/python -m benchmarks
 
 clean: ## remove the environment and everything else that was made here
-	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis benchmarks/results
+	rm -rf $(VENV) .venv-peers demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis benchmarks/results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
