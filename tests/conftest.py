@@ -14,10 +14,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from support import docker as docker_services
 
 _BASE = "GM_TESTS_BASE"
 _STRICT = "GITMACHINE_REQUIRE_SERVICES"
@@ -112,12 +115,23 @@ def _linux() -> str | None:
     return None if sys.platform == "linux" else "not Linux"
 
 
+def _docker() -> str | None:
+    return docker_services.missing()
+
+
+def _own_docker() -> str | None:
+    programs = [name for name in ("dockerd", "containerd", "ctr", "ip", "nsenter") if shutil.which(name) is None]
+    return f"not installed: {', '.join(programs)}" if programs else _root() or _docker()
+
+
 _SERVICES = {
     "sandbox": _sandbox,
     "root": _root,
     "ordinary-user": _ordinary_user,
     "git-http-backend": _git_http_backend,
     "linux": _linux,
+    "docker": _docker,
+    "own-docker": _own_docker,
 }
 _found: dict[str, str | None] = {}
 
@@ -155,6 +169,13 @@ def _left_behind(base: str) -> dict[int, str]:
             found[int(entry.name)] = traces[0].replace(b"\0", b" ").decode("utf-8", "replace")[:200].strip()
     found.pop(os.getpid(), None)
     return found
+
+
+@pytest.fixture(scope="session")
+def docker() -> Iterator[docker_services.Engine]:
+    """Give the machine's Docker engine, with images of this run; for tests that require "docker"."""
+    with docker_services.engine() as engine:
+        yield engine
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
