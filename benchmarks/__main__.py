@@ -10,7 +10,6 @@ from benchmarks.report import RESULTS, verdicts, write
 BENCHMARKS = {
     "import_cost": [],
     "plugins_cost": [],
-    "session_run": [],
     "local_run": ["--json", str(RESULTS / "local-run.json")],
     "commands": [],
     "whole_sessions": [],

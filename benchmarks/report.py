@@ -15,7 +15,7 @@ import attrs
 RESULTS = Path(__file__).resolve().parent / "results"
 
 verdicts: list[dict[str, object]] = []
-"""Every aim that was looked at in this run, with whether it was met; `python -m benchmarks` writes them all at the end."""
+"""Every aim that was looked at in this run, with whether it was met."""
 
 
 @attrs.frozen

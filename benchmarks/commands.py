@@ -1,0 +1,93 @@
+"""P1: ``run("true")`` in a running machine, by the blocking class, against the provider's limit and other tools.
+
+    python -m benchmarks commands [local] [docker] [ssh] [e2b]
+
+The whole stack is in it: the blocking class and its loop, the guard around the machine, the journal. Then how the cost
+grows with the output of a command.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from benchmarks import places
+from benchmarks.peers import worker
+from benchmarks.report import Aim, interleaved, publish
+from gitmachine import GitMachine
+
+ROUNDS = 60
+GROWTH = {"nothing": 0, "64 KiB": 64 << 10, "4 MiB": 4 << 20}
+LIMIT = "sh -c true, on this host"
+OURS = 'GitMachine.run("true")'
+
+
+def shell() -> None:
+    """Run what is the least that a command can cost."""
+    subprocess.run(["sh", "-c", "true"], check=True)
+
+
+def session(place: Path, provider: str, options: Mapping[str, object], stack: ExitStack) -> GitMachine:
+    """Start a session on a small repository."""
+    remote = place / f"{provider}.git"
+    places.make_repository(remote, 3)
+    return stack.enter_context(GitMachine(provider, repository=str(remote), session="p1", options=dict(options)))
+
+
+def growth(gm: GitMachine, name: str) -> None:
+    """Publish what a command costs by the size of its output."""
+    contenders = {
+        f"{size} of output": partial(_checked, gm, f"head -c {count} /dev/zero") for size, count in GROWTH.items()
+    }
+    publish(f"{name}-growth", interleaved(contenders, 20), against="nothing of output")
+
+
+def _checked(gm: GitMachine, script: str) -> None:
+    gm.run(script, check=True)
+
+
+def local(place: Path) -> None:
+    """Measure the sandbox on this host."""
+    with ExitStack() as stack:
+        gm = session(place, "local", {}, stack)
+        contenders: dict[str, Callable[[], float | None]] = {LIMIT: shell, OURS: lambda: _checked(gm, "true")}
+        publish("p1-local", interleaved(contenders, 300), against=LIMIT, aims=[Aim(OURS, LIMIT, at_most=2)])
+        growth(gm, "p1-local")
+
+
+def docker(place: Path) -> None:
+    """Measure a container without a network."""
+    with places.docker() as engine, ExitStack() as stack:
+        if engine is None:
+            return
+        gm = session(place, "local_docker", engine.options, stack)
+        container = stack.enter_context(engine.container())
+        common = {"url": engine.url, "container": container, "argv": ["sh", "-c", "true"]}
+        contenders: dict[str, Callable[[], float | None]] = {
+            LIMIT: shell,
+            OURS: lambda: _checked(gm, "true"),
+            "docker exec": lambda: engine.run("exec", container, "sh", "-c", "true"),
+            "docker-py exec_run": stack.enter_context(worker("docker_py", **common)),
+            "aiodocker exec": stack.enter_context(worker("aiodocker_exec", **common)),
+            "swe-rex execute": stack.enter_context(worker("swe_rex", argv=["sh", "-c", "true"])),
+        }
+        aims = [Aim(OURS, LIMIT, at_most=2), Aim("docker exec", OURS, at_least=20)]
+        publish("p1-docker", interleaved(contenders, ROUNDS), against=LIMIT, aims=aims)
+        growth(gm, "p1-docker")
+
+
+def main() -> None:
+    """Measure every provider that can be had, or those that are named."""
+    measures = {"local": local, "docker": docker}
+    named = [name for name in sys.argv[1:] if name in measures]
+    with places.folder() as place:
+        for name in named or measures:
+            measures[name](place)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""P4: one large file and ten thousand small ones, into a machine and out of it, against `docker cp`.
+
+python -m benchmarks transfers
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from benchmarks import places
+from benchmarks.peers import worker
+from benchmarks.report import Aim, interleaved, publish
+
+ROUNDS = 3
+OURS = "GitMachine"
+FILES = {"64 MiB": 64 << 20, "256 MiB": 256 << 20, "1 GiB": 1 << 30}
+TREES = {"100 files": 100, "1 000 files": 1_000, "10 000 files": 10_000}
+
+
+def large_file(path: Path, count: int) -> Path:
+    """Make a file that does not compress."""
+    block = (b"".join(number.to_bytes(8, "little") for number in range(1 << 17))) * 1  # 1 MiB
+    with path.open("wb") as file:
+        for _ in range(count >> 20):
+            file.write(block)
+    return path
+
+
+def small_files(path: Path, count: int) -> Path:
+    """Make files of about a kilobyte, a hundred in each directory."""
+    for number in range(count):
+        folder = path / f"d{number // 100}"
+        if number % 100 == 0:
+            folder.mkdir(parents=True)
+        (folder / f"f{number}").write_bytes(b"%d\n" % number * 150)
+    return path
+
+
+def docker(place: Path, sources: dict[str, Path]) -> None:
+    """Measure both ways against `docker cp`."""
+    with places.docker() as engine, ExitStack() as stack:
+        if engine is None:
+            return
+        container = stack.enter_context(engine.container())
+        options = {"provider": "local_docker", "options": engine.options}
+        back = place / "back"
+        for name, source in sources.items():
+            with ExitStack() as machines:
+                start = partial(worker, "machine", python=sys.executable, **options)
+                up = machines.enter_context(start(work="upload", source=str(source), target="/tmp/up"))
+                given = {"local": str(source), "source": "/tmp/down", "target": str(back / "ours")}
+                down = machines.enter_context(start(work="download", **given))
+                theirs = str(back / "theirs")
+                back.mkdir(exist_ok=True)
+                cp = partial(engine.run, "cp", "-q")
+                inside = f"{container}:/tmp/up"
+                # A directory that is there already becomes the parent of what is copied, so its contents are named.
+                there = f"{source}/." if source.is_dir() else str(source)
+                from_there = f"{inside}/." if source.is_dir() else inside
+                contenders: dict[str, Callable[[], float | None]] = {
+                    "docker cp, in": partial(cp, there, inside),
+                    f"{OURS}, in": up,
+                    "docker cp, out": partial(cp, from_there, theirs),
+                    f"{OURS}, out": down,
+                }
+                aims = []
+                if name in {"1 GiB", "10 000 files"}:
+                    aims = [Aim(f"{OURS}, {way}", f"docker cp, {way}", at_most=1) for way in ("in", "out")]
+                publish(f"p4-docker, {name}", interleaved(contenders, ROUNDS), against="docker cp, in", aims=aims)
+
+
+def main() -> None:
+    """Measure every provider that can be had."""
+    with places.folder() as place:
+        sources = {name: large_file(place / f"file{count}", count) for name, count in FILES.items()}
+        sources |= {name: small_files(place / f"tree{count}", count) for name, count in TREES.items()}
+        docker(place, sources)
+
+
+if __name__ == "__main__":
+    main()
