@@ -21,6 +21,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from support import docker as docker_services
+from support import sshd as sshd_services
 
 _BASE = "GM_TESTS_BASE"
 _STRICT = "GITMACHINE_REQUIRE_SERVICES"
@@ -115,13 +116,9 @@ def _linux() -> str | None:
     return None if sys.platform == "linux" else "not Linux"
 
 
-def _docker() -> str | None:
-    return docker_services.missing()
-
-
 def _own_docker() -> str | None:
     programs = [name for name in ("dockerd", "containerd", "ctr", "ip", "nsenter") if shutil.which(name) is None]
-    return f"not installed: {', '.join(programs)}" if programs else _root() or _docker()
+    return f"not installed: {', '.join(programs)}" if programs else _root() or docker_services.missing()
 
 
 _SERVICES = {
@@ -130,8 +127,10 @@ _SERVICES = {
     "ordinary-user": _ordinary_user,
     "git-http-backend": _git_http_backend,
     "linux": _linux,
-    "docker": _docker,
+    "docker": docker_services.missing,
     "own-docker": _own_docker,
+    "sshd": sshd_services.missing,
+    "ssh-accounts": sshd_services.accounts_missing,
 }
 _found: dict[str, str | None] = {}
 
