@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 
 LAYERS = [
-    {"clock", "errors", "execution", "events", "machine", "outcomes", "output", "provider", "pump"},
+    {"archives", "clock", "errors", "execution", "events", "machine", "outcomes", "output", "provider", "pump"},
     {"hookspecs", "git"},
     {"machines", "state", "plugins", "config"},
     {"catalog", "session", "steps", "upkeep"},

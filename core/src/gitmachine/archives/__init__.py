@@ -1,0 +1,26 @@
+"""Tar streams of files and directories: `pack` makes one, `unpack` takes one from somebody who may be hostile."""
+
+from __future__ import annotations
+
+from gitmachine.archives.model import (
+    DEFAULT_MAX_ENTRIES,
+    DEFAULT_MAX_TRANSFER_BYTES,
+    ArchiveError,
+    LocalFileError,
+    Transfer,
+    local_error,
+)
+from gitmachine.archives.packing import Packing, pack
+from gitmachine.archives.unpacking import unpack
+
+__all__ = [
+    "DEFAULT_MAX_ENTRIES",
+    "DEFAULT_MAX_TRANSFER_BYTES",
+    "ArchiveError",
+    "LocalFileError",
+    "Packing",
+    "Transfer",
+    "local_error",
+    "pack",
+    "unpack",
+]
