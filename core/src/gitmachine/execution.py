@@ -117,8 +117,8 @@ class ExecRequest:
         open_stdin: for `Machine.spawn`: give the process an input pipe and leave it open.
         terminal: for `Machine.spawn`, where the machine has `Capability.PTY`: run the command on a terminal of this
             size, as its controlling one. All output is on `stdout` and `stderr` ends at once; the input is open, and
-            ``TERM`` is the request's or ``xterm-256color``. What is typed for a program's end of input is ``\\x04``:
-            closing the input is no more than a promise to write nothing.
+            ``TERM`` is the request's or ``xterm-256color``. Closing the input is no more than a promise to write
+            nothing: what ends a program's input is the byte 4, as Ctrl-D types it.
 
     Raises:
         ConfigError: for a request that cannot be run as it stands.

@@ -35,6 +35,10 @@ Operation = Literal[
     "write_file",
     "list_files",
     "get_host",
+    "snapshot",
+    "snapshots",
+    "delete_snapshot",
+    "fork",
     "terminate_processes",
     "close",
 ]
@@ -273,6 +277,22 @@ class FaultyMachine(Machine):
     async def get_host(self, port: int) -> Host:
         """Return where a port can be reached."""
         return await self._pass("get_host", lambda: self.inner.get_host(port))
+
+    async def snapshot(self, name: str | None = None) -> str:
+        """Save the disk."""
+        return await self._pass("snapshot", lambda: self.inner.snapshot(name))
+
+    async def snapshots(self) -> list[str]:
+        """Return the snapshots of the machine inside."""
+        return await self._pass("snapshots", self.inner.snapshots)
+
+    async def delete_snapshot(self, snapshot: str) -> None:
+        """Remove a snapshot."""
+        await self._pass("delete_snapshot", lambda: self.inner.delete_snapshot(snapshot))
+
+    async def fork(self, *, label: str | None = None) -> Machine:
+        """Return a copy of the machine inside, which has no faults."""
+        return await self._pass("fork", lambda: self.inner.fork(label=label))
 
     async def terminate_processes(self) -> None:
         """Kill what commands left behind."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from gitmachine.execution import ByteWriter, Process
+from gitmachine.execution import ByteWriter, Process, TerminalSize
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -101,6 +101,10 @@ class FaultyProcess(Process):
         """Kill the process tree; after a cut too, because the machine notices that its client went away."""
         if self._death() is None:
             await self._process.kill()
+
+    async def resize(self, size: TerminalSize) -> None:
+        """Resize the terminal of the process inside."""
+        await self._unless_broken(self._process.resize(size))
 
     async def _unless_broken(self, call: Coroutine[Any, Any, T] | Any) -> T:
         doing = asyncio.ensure_future(_result(call))

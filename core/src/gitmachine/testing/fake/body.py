@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import re
-import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gitmachine.testing.fake.copies import remove_tree
 from gitmachine.testing.fake.tree import ProcessTree
 
 if TYPE_CHECKING:
@@ -90,15 +89,5 @@ class Body:
         self._live.clear()
         for fd in list(self._adopted):
             self._abandon(fd)
-        await asyncio.to_thread(self._remove)
+        await asyncio.to_thread(remove_tree, self.root)
         _bodies.pop(self.id, None)
-
-    def _remove(self) -> None:
-        # Commands may have taken our permission to remove what they made.
-        for folder, names, _ in os.walk(self.root):
-            for name in names:
-                with contextlib.suppress(OSError):
-                    path = Path(folder, name)
-                    if not path.is_symlink():
-                        path.chmod(0o700)
-        shutil.rmtree(self.root, ignore_errors=True)

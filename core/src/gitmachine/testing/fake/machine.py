@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import errno
 import os
 import re
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
@@ -15,24 +15,24 @@ import attrs
 from gitmachine.errors import MachineError, MachineLostError, MachineStartError, file_error
 from gitmachine.execution import ExecRequest, ExecResult, Process, run_process
 from gitmachine.machine import DEFAULT_MAX_READ_BYTES, Capability, Host, Machine, MachineState
-from gitmachine.testing.fake import files
+from gitmachine.testing.fake import copies, files
 from gitmachine.testing.fake.body import Body, find_body
-from gitmachine.testing.fake.pipes import PipeReader, PipeWriter
-from gitmachine.testing.fake.process import FakeProcess
+from gitmachine.testing.fake.ends import open_ends
 from gitmachine.testing.fake.script import Answer, ScriptedAnswer, ScriptedProcess
 from gitmachine.testing.fake.tree import ProcessTree, start_marked
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterable
     from typing import Self
+
+    from gitmachine.testing.fake.process import FakeProcess
 
 __all__ = ["FakeMachine"]
 
 T = TypeVar("T")
 
-_CAPABILITIES = frozenset(
-    {Capability.SPAWN, Capability.STDIN_EOF, Capability.PAUSE, Capability.PORTS, Capability.QUIESCE}
-)
+_CAPABILITIES = frozenset(Capability) - {Capability.USER}
 _NOT_FOUND = 'printf "%s: not found\\n" "$1" >&2; exit 127'
 _NOT_EXECUTABLE = 'printf "%s: cannot be executed\\n" "$1" >&2; exit 126'
 
@@ -57,6 +57,7 @@ class FakeMachine(Machine):
         root: Path | None = None,
         path: str | None = None,
         capabilities: Iterable[Capability] = _CAPABILITIES,
+        snapshot: str | None = None,
     ) -> None:
         """Make an idle machine.
 
@@ -64,11 +65,13 @@ class FakeMachine(Machine):
             root: where its directory is made; None is the directory for temporary files.
             path: the ``PATH`` of its commands; None is the client's.
             capabilities: what it declares; the others raise `UnsupportedOperation`.
+            snapshot: what `snapshot` of another machine of this process returned, to begin with its files.
         """
         self.capabilities = frozenset(capabilities)
         self.requests: list[ExecRequest] = []
         self.free_bytes: int | None = None
         self._root = root
+        self._snapshot = snapshot
         self._search_path = path if path is not None else os.environ.get("PATH", os.defpath)
         self._scripted: list[ScriptedAnswer] = []
         self._body: Body | None = None
@@ -127,11 +130,27 @@ class FakeMachine(Machine):
 
     async def start(self) -> None:
         """Make the directory."""
+        snapshot = None if self._snapshot is None else copies.find_snapshot(self._snapshot)
+        if snapshot is None and self._snapshot is not None:
+            raise self._error(MachineStartError, f"there is no snapshot {self._snapshot!r}", "start")
         try:
-            self._adopt(await asyncio.to_thread(self.make_body))
+            self._adopt(await self._made(None if snapshot is None else snapshot.folder))
         except OSError as error:
             raise self._error(MachineStartError, f"the fake machine did not start: {error}", "start") from error
         self._state = MachineState.RUNNING
+
+    async def _made(self, source: Path | None) -> Body:
+        """Make a body with a copy of some files; one that is not wanted any more is removed again."""
+        making = asyncio.ensure_future(asyncio.to_thread(self.make_body))
+        try:
+            body = await _in_any_case(making)
+            if source is not None:
+                await _in_any_case(asyncio.ensure_future(asyncio.to_thread(copies.copy_files, source, body.home)))
+        except BaseException:
+            if making.done() and not making.cancelled() and making.exception() is None:
+                await making.result().end()
+            raise
+        return body
 
     async def stop(self) -> None:
         """Kill every process and remove the directory."""
@@ -186,6 +205,8 @@ class FakeMachine(Machine):
         body = self._running("execute")
         if request.user is not None:
             raise self.unsupported(f"run commands as {request.user!r}", Capability.USER)
+        if request.terminal is not None:
+            self._need(Capability.PTY, "run commands on a terminal")
         self.requests.append(request)
         for scripted in self._scripted:
             if (result := scripted.take(request)) is not None:
@@ -195,27 +216,20 @@ class FakeMachine(Machine):
 
     def environment(self, request: ExecRequest) -> dict[str, str]:
         """Return everything a command finds in its environment."""
-        return {"PATH": self._search_path, "HOME": self.workdir, "LANG": "C.UTF-8", **request.env}
+        terminal = {} if request.terminal is None else {"TERM": "xterm-256color"}
+        return {"PATH": self._search_path, "HOME": self.workdir, "LANG": "C.UTF-8", **terminal, **request.env}
 
     async def _start(self, body: Body, request: ExecRequest, cwd: Path) -> FakeProcess:
         mark = body.tree.new_mark()
-        out, out_w = os.pipe()
-        err, err_w = os.pipe()
-        into: tuple[int, ...] = os.pipe() if request.open_stdin else ()
-        options = {
-            "stdin": into[0] if into else subprocess.DEVNULL,
-            "stdout": out_w,
-            "stderr": err_w,
-            "cwd": cwd,
-            "env": self.environment(request),
-        }
-        starting = asyncio.ensure_future(asyncio.to_thread(_popen, mark, request.command, options))
+        ends = open_ends(request)
+        options = {**ends.options, "cwd": cwd, "env": self.environment(request)}
+        starting = asyncio.ensure_future(asyncio.to_thread(_popen, mark, ends.argv, options))
         try:
             child = await _in_any_case(starting)
             if body.dead is not None or body.ended:
                 raise body.dead or self._error(MachineLostError, "the fake machine was stopped", "execute")
         except BaseException as error:
-            for fd in (out, err, *into[1:]):
+            for fd in ends.ours:
                 os.close(fd)
             if starting.done() and not starting.cancelled() and starting.exception() is None:
                 await asyncio.to_thread(_abort, body.tree, mark, starting.result())
@@ -223,17 +237,10 @@ class FakeMachine(Machine):
                 raise self._error(MachineError, f"the command could not be started: {error}", "execute") from error
             raise
         finally:
-            for fd in (out_w, err_w, *into[:1]):
+            for fd in ends.theirs:
                 os.close(fd)
         body.tree.add(child.pid)
-        process = FakeProcess(
-            child,
-            body.tree,
-            mark,
-            stdout=PipeReader(out, body.adopt),
-            stderr=PipeReader(err, body.adopt),
-            stdin=PipeWriter(into[1]) if into else None,
-        )
+        process = ends.process(child, body, mark)
         body.hold(process)
         return process
 
@@ -278,6 +285,42 @@ class FakeMachine(Machine):
         self._running("get_host")
         return Host(f"127.0.0.1:{port}")
 
+    # Copies
+
+    async def snapshot(self, name: str | None = None) -> str:
+        """Copy the files to a place of their own, which lasts until it is deleted or this process ends."""
+        self._need(Capability.SNAPSHOT, "snapshot")
+        body = self._running("snapshot")
+        try:
+            saving = asyncio.ensure_future(asyncio.to_thread(copies.save, body.home, body.id, name, self._root))
+            return (await _in_any_case(saving)).name
+        except OSError as error:
+            raise self._error(MachineError, f"cannot save a snapshot: {error}", "snapshot") from error
+
+    async def snapshots(self) -> list[str]:
+        """Return the names of the snapshots of this machine."""
+        self._need(Capability.SNAPSHOT, "snapshots")
+        return copies.snapshots_of(self._running("snapshots").id)
+
+    async def delete_snapshot(self, snapshot: str) -> None:
+        """Remove a snapshot."""
+        self._need(Capability.SNAPSHOT, "delete_snapshot")
+        self._running("delete_snapshot")
+        await asyncio.to_thread(copies.delete_snapshot, snapshot)
+
+    async def fork(self, *, label: str | None = None) -> FakeMachine:
+        """Return another machine with a copy of the files, and the same scripted answers."""
+        self._need(Capability.FORK, "fork")
+        body = self._running("fork")
+        made = copy.copy(self)
+        made.requests, made._scripted = [], list(self._scripted)
+        made.label = label
+        try:
+            made._adopt(await made._made(body.home))
+        except OSError as error:
+            raise self._error(MachineError, f"cannot copy the machine: {error}", "fork") from error
+        return made
+
     # Guards
 
     def _need(self, capability: Capability, operation: str) -> None:
@@ -304,8 +347,8 @@ class FakeMachine(Machine):
 _MachineErrorT = TypeVar("_MachineErrorT", bound=MachineError)
 
 
-async def _in_any_case(starting: asyncio.Future[subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
-    """Await a start; a cancellation waits until it is known what was started."""
+async def _in_any_case(starting: asyncio.Future[T]) -> T:
+    """Await what a thread does; a cancellation waits until it is known what was done."""
     try:
         return await asyncio.shield(starting)
     except asyncio.CancelledError:

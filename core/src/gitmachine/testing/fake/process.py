@@ -9,12 +9,14 @@ import threading
 from typing import TYPE_CHECKING
 
 from gitmachine.execution import ByteWriter, Process
+from gitmachine.testing.fake.terminal import NoOutput, TerminalReader, set_size
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import AsyncIterator
 
     from gitmachine.errors import MachineLostError
+    from gitmachine.execution import TerminalSize
     from gitmachine.testing.fake.pipes import PipeReader, PipeWriter
     from gitmachine.testing.fake.tree import ProcessTree
 
@@ -32,8 +34,8 @@ class FakeProcess(Process):
         tree: ProcessTree,
         mark: int,
         *,
-        stdout: PipeReader,
-        stderr: PipeReader,
+        stdout: PipeReader | TerminalReader,
+        stderr: PipeReader | NoOutput,
         stdin: PipeWriter | None,
     ) -> None:
         """Watch over `child`, which was started with `mark`."""
@@ -88,6 +90,13 @@ class FakeProcess(Process):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_KILL_SECONDS):
                 await self._over.wait()
+
+    async def resize(self, size: TerminalSize) -> None:
+        """Change the size of its terminal."""
+        if not isinstance(self._stdout, TerminalReader):
+            await super().resize(size)
+        elif not self._stdout.ended:
+            set_size(self._stdout.master, size)
 
     @property
     def released(self) -> bool:

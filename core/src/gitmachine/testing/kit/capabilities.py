@@ -16,7 +16,7 @@ from gitmachine.testing.kit.stage import POLL_SECONDS, Stage, script_request
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["CapabilityBehaviours"]
+__all__ = ["CapabilityBehaviours", "read_all", "refused"]
 
 
 class CapabilityBehaviours(KitBase):
@@ -27,10 +27,10 @@ class CapabilityBehaviours(KitBase):
         """A flag for background commands without a handle is all that some tools have."""
         request = script_request("echo x")
         if Capability.SPAWN not in stage.raw.capabilities:
-            await _refused(stage, "spawn", lambda: stage.raw.spawn(request))
+            await refused(stage, "spawn", lambda: stage.raw.spawn(request))
             return
         process = await stage.raw.spawn(request)
-        output = await stage.within("a process ends", _read(process.stdout))
+        output = await stage.within("a process ends", read_all(process.stdout))
         check(output == b"x\n", f"a spawned process printed {output!r}")
         check(await stage.within("a process is waited for", process.wait()) == 0, "`echo` did not exit with 0")
 
@@ -42,7 +42,7 @@ class CapabilityBehaviours(KitBase):
         await process.stdin.write(b"b\na\n")
         await process.stdin.close()
         await process.stdin.close()
-        output = await stage.within("a process sees the end of its input", _read(process.stdout))
+        output = await stage.within("a process sees the end of its input", read_all(process.stdout))
         check(output == b"b\na\nend\n", f"`cat; echo end` printed {output!r}")
         check(await stage.within("the process ends", process.wait()) == 0, "`cat` did not exit with 0")
 
@@ -50,8 +50,8 @@ class CapabilityBehaviours(KitBase):
     async def test_can_pause(self, stage: Stage) -> None:
         """A pause that only sets a flag is worse than none."""
         if Capability.PAUSE not in stage.raw.capabilities:
-            await _refused(stage, "pause", stage.raw.pause)
-            await _refused(stage, "resume", stage.raw.resume)
+            await refused(stage, "pause", stage.raw.pause)
+            await refused(stage, "resume", stage.raw.resume)
             return
         await stage.raw.pause()
         await stage.raw.resume()
@@ -62,7 +62,7 @@ class CapabilityBehaviours(KitBase):
         """A user that is ignored in silence means that everything runs as root."""
         request = ExecRequest(argv=["id", "-un"], user=self.other_user, timeout=stage.patience)
         if Capability.USER not in stage.raw.capabilities:
-            await _refused(stage, "user", lambda: stage.raw.execute(request))
+            await refused(stage, "user", lambda: stage.raw.execute(request))
             return
         result = await stage.raw.execute(request)
         check(result.stdout.strip() == self.other_user, f"asked for {self.other_user}, ran as {result.stdout!r}")
@@ -72,7 +72,7 @@ class CapabilityBehaviours(KitBase):
         """Addresses are handed out by rule, whether or not anything answers there."""
         port = 20_000 + secrets.randbelow(12_000)
         if Capability.PORTS not in stage.raw.capabilities:
-            await _refused(stage, "get_host", lambda: stage.raw.get_host(port))
+            await refused(stage, "get_host", lambda: stage.raw.get_host(port))
             return
         server = script_request(self.port_server.format(port=port))
         async with stage.running(stage.machine.execute(server)) as command:
@@ -87,7 +87,7 @@ class CapabilityBehaviours(KitBase):
     async def test_can_quiesce(self, stage: Stage) -> None:
         """What still writes while the work is being published is lost; only the machine can end it for certain."""
         if Capability.QUIESCE not in stage.raw.capabilities:
-            await _refused(stage, "terminate_processes", stage.raw.terminate_processes)
+            await refused(stage, "terminate_processes", stage.raw.terminate_processes)
             return
         beat = "while :; do echo x >> beat; sleep 0.05 || sleep 1; done"
         await stage.good(f"echo kept > kept; ( {beat} ) >/dev/null 2>&1 &")
@@ -124,7 +124,7 @@ class CapabilityBehaviours(KitBase):
         check(code == 137, f"a killed process exited with {code}, not 137")
         check(await process.wait() == code, "waiting a second time gave another exit code")
         await stage.still("beat", "a child goes on after its process was killed")
-        output = await stage.within("the output of a killed process ends", _read(process.stdout))
+        output = await stage.within("the output of a killed process ends", read_all(process.stdout))
         check(output == b"on\n", f"a killed process had printed 'on', read was {output!r}")
 
     @behaviour("process-complete", "a live process delivers all its output, however late it is read")
@@ -133,9 +133,9 @@ class CapabilityBehaviours(KitBase):
         stage.need(Capability.SPAWN)
         count = 4 << 20
         process = await stage.raw.spawn(script_request('head -c "$N" /dev/zero; echo err >&2', env={"N": str(count)}))
-        errors = asyncio.ensure_future(_read(process.stderr))
+        errors = asyncio.ensure_future(read_all(process.stderr))
         await asyncio.sleep(POLL_SECONDS)
-        output = await stage.within("the output of a process ends", _read(process.stdout))
+        output = await stage.within("the output of a process ends", read_all(process.stdout))
         check(len(output) == count, f"a process wrote {count} bytes, {len(output)} arrived")
         check(await stage.within("its errors end", errors) == b"err\n", "its standard error did not arrive")
         check(await process.wait() == 0, "it did not exit with 0")
@@ -154,7 +154,7 @@ class CapabilityBehaviours(KitBase):
             await noise.kill()
 
 
-async def _refused(stage: Stage, what: str, call: Callable[[], Awaitable[Any]]) -> None:
+async def refused(stage: Stage, what: str, call: Callable[[], Awaitable[Any]]) -> None:
     """Fail unless an operation that is not declared is refused as such."""
     try:
         await stage.within(f"{what} is refused", call())
@@ -164,7 +164,8 @@ async def _refused(stage: Stage, what: str, call: Callable[[], Awaitable[Any]]) 
         raise ConformanceFailure(f"the capability for {what} is not declared, but it was not refused")
 
 
-async def _read(stream: Any) -> bytes:
+async def read_all(stream: Any) -> bytes:
+    """Read a stream to its end."""
     return b"".join([data async for data in stream])
 
 

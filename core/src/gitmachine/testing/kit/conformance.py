@@ -11,6 +11,7 @@ from gitmachine.testing.kit.background import BackgroundBehaviours
 from gitmachine.testing.kit.behaviour import NotApplicable
 from gitmachine.testing.kit.capabilities import CapabilityBehaviours
 from gitmachine.testing.kit.commands import CommandBehaviours
+from gitmachine.testing.kit.copies import CopyBehaviours
 from gitmachine.testing.kit.environment import EnvironmentBehaviours
 from gitmachine.testing.kit.files import FileBehaviours
 from gitmachine.testing.kit.git import GitBehaviours
@@ -19,6 +20,7 @@ from gitmachine.testing.kit.losses import LossBehaviours
 from gitmachine.testing.kit.output import OutputBehaviours
 from gitmachine.testing.kit.pausing import PauseBehaviours
 from gitmachine.testing.kit.runs import RunBehaviours
+from gitmachine.testing.kit.terminals import TerminalBehaviours
 from gitmachine.testing.kit.timeouts import TimeoutBehaviours
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ class MachineConformance(
     PauseBehaviours,
     RunBehaviours,
     CapabilityBehaviours,
+    TerminalBehaviours,
+    CopyBehaviours,
     LossBehaviours,
     GitBehaviours,
 ):

@@ -83,6 +83,7 @@ class Stage:
             stop=max(seconds, 60),
             files=seconds,
             spawn=seconds,
+            copy=max(seconds, 300),
         )
         managed = ManagedMachine(raw, deadlines=deadlines)
         self._made.append((raw, managed))
@@ -116,19 +117,19 @@ class Stage:
 
     # Commands
 
-    async def sh(self, script: str, *arguments: str, **fields: Any) -> ExecResult:
-        """Run a script; one that does not end is a failure, not a wait."""
+    async def sh(self, script: str, *arguments: str, on: Machine | None = None, **fields: Any) -> ExecResult:
+        """Run a script, on this machine or another; one that does not end is a failure, not a wait."""
         if arguments:
             return await self.run(["sh", "-c", script, "sh", *arguments], **fields)
-        return await self._execute(ExecRequest(shell=script, **{"timeout": self.patience, **fields}))
+        return await self._execute(ExecRequest(shell=script, **{"timeout": self.patience, **fields}), on)
 
     async def run(self, argv: Sequence[str], **fields: Any) -> ExecResult:
         """Run a program."""
         return await self._execute(ExecRequest(argv=list(argv), **{"timeout": self.patience, **fields}))
 
-    async def _execute(self, request: ExecRequest) -> ExecResult:
+    async def _execute(self, request: ExecRequest, on: Machine | None = None) -> ExecResult:
         try:
-            return await self.machine.execute(request)
+            return await (on or self.machine).execute(request)
         except CommandTimeoutError as error:
             if request.timeout != self.patience:
                 raise
