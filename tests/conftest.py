@@ -21,6 +21,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from support import docker as docker_services
+from support import namespaces as namespace_services
 from support import sshd as sshd_services
 
 _BASE = "GM_TESTS_BASE"
@@ -129,6 +130,7 @@ _SERVICES = {
     "linux": _linux,
     "docker": docker_services.missing,
     "own-docker": _own_docker,
+    "namespaces": namespace_services.missing,
     "sshd": sshd_services.missing,
     "ssh-accounts": sshd_services.accounts_missing,
 }
