@@ -13,6 +13,7 @@
     │  ├─ InvalidStateError
     │  ├─ UnsupportedOperation
     │  ├─ MachineLostError
+    │  ├─ MachineUnreachableError       the machine may well go on; the next operation tries to reach it again
     │  ├─ MachineStartError
     │  ├─ AuthenticationError
     │  ├─ QuotaError
@@ -90,6 +91,7 @@ __all__ = [
     "MachineNotADirectoryError",
     "MachinePermissionError",
     "MachineStartError",
+    "MachineUnreachableError",
     "PluginError",
     "PluginLoadError",
     "ProviderConflictError",
@@ -209,6 +211,13 @@ class UnsupportedOperation(MachineError):  # noqa: N818  # the name is part of t
 
 class MachineLostError(MachineError):
     """The machine is gone or does not answer; a command that was running may or may not have finished."""
+
+
+class MachineUnreachableError(MachineError):
+    """The way to the machine is cut; the machine itself may well go on, so it is not lost and can be asked again.
+
+    A command that was running may or may not have finished, and was not run again.
+    """
 
 
 class MachineStartError(MachineError):
