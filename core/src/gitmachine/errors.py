@@ -186,10 +186,7 @@ class UnknownProviderError(GitMachineError, LookupError):
 class MachineError(GitMachineError):
     """A machine failed (never a command in it: that is a result).
 
-    Attributes:
-        machine_id: the provider's id of the machine, or None before it has one.
-        provider: the provider's name, or None.
-        operation: the method that failed, such as ``"start"``, or None.
+    `machine_id` is the provider's id or None, `provider` its name, `operation` the method that failed (``"start"``).
     """
 
     def __init__(
@@ -214,10 +211,7 @@ class MachineLostError(MachineError):
 
 
 class MachineUnreachableError(MachineError):
-    """The way to the machine is cut; the machine itself may well go on, so it is not lost and can be asked again.
-
-    A command that was running may or may not have finished, and was not run again.
-    """
+    """The way to a machine is cut; it may well go on, and so may its commands. The next call tries to reach it."""
 
 
 class MachineStartError(MachineError):
@@ -284,8 +278,7 @@ class MachineFileExistsError(MachineFileError, FileExistsError):
 
 _FILE_ERRORS: dict[int, type[MachineFileError]] = {
     _errno.ENOENT: MachineFileNotFoundError,
-    _errno.EACCES: MachinePermissionError,
-    _errno.EPERM: MachinePermissionError,
+    **dict.fromkeys((_errno.EACCES, _errno.EPERM), MachinePermissionError),
     _errno.EISDIR: MachineIsADirectoryError,
     _errno.ENOTDIR: MachineNotADirectoryError,
     _errno.EEXIST: MachineFileExistsError,
