@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, settings
 
 from support import docker as docker_services
 from support import namespaces as namespace_services
+from support import registry as registry_services
 from support import sshd as sshd_services
 
 _BASE = "GM_TESTS_BASE"
@@ -130,6 +131,7 @@ _SERVICES = {
     "linux": _linux,
     "docker": docker_services.missing,
     "own-docker": _own_docker,
+    "docker-registry": registry_services.missing,
     "namespaces": namespace_services.missing,
     "sshd": sshd_services.missing,
     "ssh-accounts": sshd_services.accounts_missing,
