@@ -102,10 +102,10 @@ class Channel:
         self._post((b"%d" % ident, op.encode(), *arguments), fds)
         return ident
 
-    def tell(self, ident: int, op: str) -> None:
+    def tell(self, ident: int, op: str, *arguments: bytes) -> None:
         """Send a request about a command that has no answer of its own."""
         if self.lost is None and not self.closed:
-            self._post((b"%d" % ident, op.encode()), ())
+            self._post((b"%d" % ident, op.encode(), *arguments), ())
 
     def expect(self, ident: int) -> asyncio.Future[tuple[bytes, ...]]:
         """Return the words of a coming answer; also again, after a wait for them was cancelled."""

@@ -14,6 +14,7 @@ from gitmachine import Process
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from gitmachine import TerminalSize
     from gitmachine.execution import ByteWriter
     from gitmachine_local._client import Channel
 
@@ -175,17 +176,37 @@ class PipeWriter:
         os.close(self._fd)
 
 
+class NoOutput:
+    """The standard error of a command on a terminal: nothing."""
+
+    ended = drained = True
+
+    def __aiter__(self) -> NoOutput:
+        return self
+
+    async def __anext__(self) -> bytes:
+        raise StopAsyncIteration
+
+    def finish(self) -> None:
+        """Do nothing: it has ended."""
+
+    def close(self) -> None:
+        """Do nothing: it has ended."""
+
+
 class LocalProcess(Process):
     """A command in a local machine. The supervisor enforces its timeout."""
 
     enforces_timeout = True
 
-    def __init__(self, channel: Channel, stdout: int, stderr: int, stdin: int | None) -> None:
+    def __init__(self, channel: Channel, stdout: int, stderr: int | None, stdin: int | None) -> None:
+        """Hold a command's pipes; one without standard error is on a terminal."""
         self.ident = 0
         self.pid = 0
         self._channel = channel
         self._stdout = PipeReader(stdout, self._stream_ended)
-        self._stderr = PipeReader(stderr, self._stream_ended)
+        self._stderr = NoOutput() if stderr is None else PipeReader(stderr, self._stream_ended)
+        self._terminal = stderr is None
         self._stdin = None if stdin is None else PipeWriter(stdin)
         self._exit_code: int | None = None
         self._over = asyncio.Event()
@@ -216,7 +237,8 @@ class LocalProcess(Process):
         """Take note of the end; None stands for a lost machine."""
         self._exit_code = code
         self.timed_out = timed_out
-        self._stdout.finish()
+        if not self._terminal or code is None:
+            self._stdout.finish()
         self._stderr.finish()
         if self._stdin is not None:
             self._stdin.abort()
@@ -226,6 +248,8 @@ class LocalProcess(Process):
     def _stream_ended(self) -> None:
         """Let the supervisor throw away what background children write from now on."""
         streams = (self._stdout, self._stderr)
+        if self._terminal:
+            return
         if self._over.is_set() and all(s.ended for s in streams) and not all(s.drained for s in streams):
             self._channel.tell(self.ident, "drop")
 
@@ -245,6 +269,13 @@ class LocalProcess(Process):
                     await self._over.wait()
         # Who kills need not read; who does has had the time.
         self._channel.loop.call_later(UNREAD_SECONDS, self.discard)
+
+    async def resize(self, size: TerminalSize) -> None:
+        """Change the size of its terminal."""
+        if not self._terminal:
+            await super().resize(size)
+        elif not self._over.is_set():
+            self._channel.tell(self.ident, "resize", b"%d" % size.columns, b"%d" % size.rows)
 
     def discard(self) -> None:
         """Close every pipe, of a command that did not come to be."""

@@ -22,6 +22,8 @@ from gitmachine_local._process import LocalProcess, PipeReader, PipeWriter, make
 from gitmachine_local.config import LocalConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gitmachine import ExecRequest, ExecResult, Process
     from gitmachine_local._records import Record
 
@@ -38,7 +40,9 @@ class LocalMachine(Machine):
     """
 
     provider: ClassVar[str] = PROVIDER
-    capabilities = frozenset({Capability.SPAWN, Capability.STDIN_EOF, Capability.PAUSE, Capability.QUIESCE})
+    capabilities = frozenset(
+        {Capability.SPAWN, Capability.STDIN_EOF, Capability.PTY, Capability.PAUSE, Capability.QUIESCE}
+    )
 
     def __init__(self, config: LocalConfig | None = None) -> None:
         self.config = config if config is not None else LocalConfig()
@@ -213,14 +217,8 @@ class LocalMachine(Machine):
         channel = await self._connected()
         cwd = request.cwd if request.cwd is not None else self.workdir
         with machine_errors(self.id, "spawn"), spawn_errors(self.id, cwd):
-            out, out_w, err, err_w, *stdin = make_pipes(3 if request.open_stdin else 2)
-            process = LocalProcess(channel, out, err, stdin[1] if stdin else None)
-            process.ident = channel.send(
-                "spawn",
-                *_arguments(request, cwd),
-                fds=(os.dup(out), out_w, os.dup(err), err_w, *stdin[:1]),
-                on_exit=process.exited,
-            )
+            process, fds = _ends(channel, request)
+            process.ident = channel.send("spawn", *_arguments(request, cwd), fds=fds, on_exit=process.exited)
             try:
                 process.pid = int((await channel.answer(process.ident))[1])
             except BaseException:
@@ -312,16 +310,28 @@ class LocalMachine(Machine):
 def _is_plain(request: ExecRequest) -> bool:
     """Whether nobody takes part in the command while it runs."""
     callbacks = (request.on_stdout, request.on_stderr, request.on_stdout_bytes, request.on_stderr_bytes)
-    return request.stdin is None and not request.open_stdin and all(callback is None for callback in callbacks)
+    live = request.stdin is not None or request.open_stdin or request.terminal is not None
+    return not live and all(callback is None for callback in callbacks)
+
+
+def _ends(channel: Channel, request: ExecRequest) -> tuple[LocalProcess, Sequence[int]]:
+    """Make the pipes of a command; return the process that has our ends, and the supervisor's ends."""
+    if request.terminal is not None:
+        out, out_w, into, into_w = make_pipes(2)
+        return LocalProcess(channel, out, None, into_w), (out_w, into)
+    out, out_w, err, err_w, *stdin = make_pipes(3 if request.open_stdin else 2)
+    process = LocalProcess(channel, out, err, stdin[1] if stdin else None)
+    return process, (os.dup(out), out_w, os.dup(err), err_w, *stdin[:1])
 
 
 def _arguments(request: ExecRequest, cwd: str) -> list[bytes]:
     """Return a command as the fields of its request."""
     command = [os.fsencode(word) for word in request.command]
+    size = request.terminal
     return [
         b"" if request.timeout is None or math.isinf(request.timeout) else b"%.6f" % request.timeout,
         os.fsencode(cwd),
-        b"%d" % request.open_stdin,
+        b"%d" % request.open_stdin if size is None else b"%dx%d" % (size.columns, size.rows),
         b"%d" % len(command),
         *command,
         *(os.fsencode(f"{name}={value}") for name, value in request.env.items()),

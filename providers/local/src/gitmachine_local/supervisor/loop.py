@@ -22,6 +22,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from gitmachine_local.supervisor import files, tree
+from gitmachine_local.supervisor.ends import Pipes, Terminal
 from gitmachine_local.supervisor.wire import Connection, Words, close, failure
 
 if TYPE_CHECKING:
@@ -40,11 +41,13 @@ EXEC_ERRORS = {
 class Command:
     """A command whose leader runs."""
 
-    def __init__(self, connection: Connection, ident: bytes, pid: int, mark: int | None, pipes: Sequence[int]) -> None:
+    def __init__(
+        self, connection: Connection, ident: bytes, pid: int, mark: int | None, ends: Pipes | Terminal
+    ) -> None:
         self.connection = connection
         self.ident = ident
         self.pid = pid
-        self.pipes = pipes
+        self.ends = ends
         self.tree = tree.tree_of(pid, mark)
         self.deadline: float | None = None
         self.timed_out = False
@@ -76,14 +79,16 @@ class Supervisor:
         os.set_blocking(self.waker, False)
         signal.set_wakeup_fd(self.waker, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        self._watch(woken, lambda: self._wake(woken))
-        self._watch(listener.fileno(), self._accept)
+        self.watch(woken, lambda: self._wake(woken))
+        self.watch(listener.fileno(), self._accept)
 
-    def _watch(self, fd: int, handler: Callable[[], object]) -> None:
+    def watch(self, fd: int, handler: Callable[[], object], events: int = select.POLLIN) -> None:
+        """Call the handler when something can be done with the descriptor."""
         self.handlers[fd] = handler
-        self.poll.register(fd, select.POLLIN)
+        self.poll.register(fd, events)
 
-    def _forget(self, fd: int) -> None:
+    def forget(self, fd: int) -> None:
+        """Watch it no more."""
         del self.handlers[fd]
         self.poll.unregister(fd)
 
@@ -129,7 +134,7 @@ class Supervisor:
         with contextlib.suppress(OSError):  # a client that went away again
             sock, _ = self.listener.accept()
             connection = Connection(sock, self.poll, self._serve)
-            self._watch(connection.fd, lambda: None if connection.receive() else self._hang_up(connection))
+            self.watch(connection.fd, lambda: None if connection.receive() else self._hang_up(connection))
 
     def _serve(self, connection: Connection, fields: list[bytes]) -> None:
         words: Words | None
@@ -142,7 +147,7 @@ class Supervisor:
 
     def _hang_up(self, connection: Connection) -> None:
         """Forget a client. What it had in the foreground dies with it; what runs in the background lives on."""
-        self._forget(connection.fd)
+        self.forget(connection.fd)
         connection.close()
         for command in list(connection.commands.values()):
             tree.slay(command.tree)
@@ -178,8 +183,12 @@ class Supervisor:
     def _launch(self, connection: Connection, ident: bytes, arguments: list[bytes]) -> tuple[int, int]:
         """Start a command; returns its pid, or 0 and the exit code that stands for what exec said."""
         timeout, cwd, count = arguments[0], arguments[1], int(arguments[3])
-        out_r, out_w, err_r, err_w, *stdin = connection.take(4 + int(arguments[2]))
-        kept = False
+        ends: Pipes | Terminal
+        if b"x" in arguments[2]:
+            ends = Terminal(self, connection.take(2), arguments[2])
+        else:
+            ends = Pipes(connection.take(4 + int(arguments[2])))
+        begun = False
         try:
             if self.paused_since is not None:
                 raise OSError(errno.EBUSY, "the machine is paused", b"")
@@ -187,41 +196,35 @@ class Supervisor:
             env = {**self.env, **dict(pair.split(b"=", 1) for pair in arguments[4 + count :])}
             argv = arguments[4 : 4 + count]
             try:
-                pid, mark = self._start(argv, env, [*(stdin or [-1]), out_w, err_w])
+                pid, mark = self._start(argv, env, ends)
             except OSError as error:
                 if error.errno not in EXEC_ERRORS:
                     raise OSError(error.errno, error.strerror, b"") from error
                 code = EXEC_ERRORS[error.errno]
                 what = "command not found" if code == 127 else os.strerror(error.errno).lower()
-                os.write(err_w, argv[0][:1000] + b": " + what.encode() + b"\n")
+                ends.complain(argv[0][:1000] + b": " + what.encode())
                 return 0, code
-            kept = True
+            begun = True
         finally:
             os.chdir("/")
-            close(out_w, err_w, *stdin, *([] if kept else [out_r, err_r]))
-        command = self.commands[pid] = connection.commands[ident] = Command(
-            connection, ident, pid, mark, (out_r, err_r)
-        )
+            if not begun:
+                ends.abandon()
+        ends.begin()
+        command = self.commands[pid] = connection.commands[ident] = Command(connection, ident, pid, mark, ends)
         if timeout:
             command.deadline = self._clock() + float(timeout)
         return pid, 0
 
-    def _start(self, argv: list[bytes], env: dict[bytes, bytes], fds: list[int]) -> tuple[int, int | None]:
+    def _start(self, argv: list[bytes], env: dict[bytes, bytes], ends: Pipes | Terminal) -> tuple[int, int | None]:
         """Spawn by vfork, which copies nothing; what the child inherits is set on this process for the moment."""
         path = find(argv[0], env.get(b"PATH", os.defpath.encode()))
         self.count += 1
         mark = self.prefix << 24 | self.count & 0xFFFFFF
         marked = tree.set_mark(mark)
         resource.setrlimit(resource.RLIMIT_NOFILE, self.limit)
-        actions: list[tuple[int, ...] | tuple[int, int, str, int, int]]
-        actions = [(os.POSIX_SPAWN_DUP2, fds[1], 1), (os.POSIX_SPAWN_DUP2, fds[2], 2)]
-        if fds[0] < 0:
-            actions.append((os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0))
-        else:
-            actions.append((os.POSIX_SPAWN_DUP2, fds[0], 0))
         try:
             pid = os.posix_spawn(
-                path, argv, env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=self.ignored
+                path, argv, env, file_actions=ends.actions(), setsid=True, setsigmask=(), setsigdef=self.ignored
             )
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (self.limit[1], self.limit[1]))
@@ -243,14 +246,15 @@ class Supervisor:
 
     def _ended(self, command: Command, code: int) -> None:
         connection = command.connection
+        command.ends.end()
         del connection.commands[command.ident]
         connection.reply(command.ident, ("exit", code if code >= 0 else 128 - code, int(command.timed_out)))
         writers = select.poll()
-        for fd in command.pipes:
+        for fd in command.ends.kept:
             writers.register(fd, 0)
         free = [fd for fd, events in writers.poll(0) if events & select.POLLHUP]
         close(*free)
-        held = [fd for fd in command.pipes if fd not in free]
+        held = [fd for fd in command.ends.kept if fd not in free]
         if held and connection.open:
             connection.held[command.ident] = held  # until the client has read what was written before the exit
         else:
@@ -263,17 +267,22 @@ class Supervisor:
         """Read to nowhere what background processes go on writing, so that they neither block nor die."""
         for fd in pipes:
             os.set_blocking(fd, False)
-            self._watch(fd, lambda fd=fd: self._discard(fd))  # type: ignore[misc]  # a default is how a loop binds
+            self.watch(fd, lambda fd=fd: self._discard(fd))  # type: ignore[misc]  # a default is how a loop binds
 
     def _discard(self, fd: int) -> None:
         with contextlib.suppress(BlockingIOError):
             if not os.read(fd, 1 << 18):
-                self._forget(fd)
+                self.forget(fd)
                 os.close(fd)
 
     def _do_kill(self, connection: Connection, ident: bytes, _arguments: list[bytes]) -> None:
         if ident in connection.commands:
             tree.slay(connection.commands[ident].tree)
+
+    def _do_resize(self, connection: Connection, ident: bytes, arguments: list[bytes]) -> None:
+        command = connection.commands.get(ident)
+        if command is not None and isinstance(command.ends, Terminal):
+            command.ends.resize(arguments[0], arguments[1])
 
     # The machine
 

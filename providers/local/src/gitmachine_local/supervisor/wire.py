@@ -9,12 +9,15 @@ descriptors may travel with its first byte; a reply's body is words, ``id kind a
 | keep, hello | | | ok, 1 when paused |
 | spawn | timeout or "", cwd, 1 with stdin, count, argv…, NAME=value… | stdout, stderr: r w; stdin r | started, exit |
 | run | the same | the same | exit |
+| spawn | the same, COLUMNSxROWS in place of the 1 | stdout w, stdin r | started, exit |
+| resize | (the id is the command's) columns, rows | | none |
 | kill, drop | (the id is the command's) | | none |
 | read, write, list | path, limit or size | one end of a pipe | ok, bytes |
 | pause, resume, terminate, shutdown | | | ok |
 
 Replies: ``ok N``, ``started PID``, ``exit CODE TIMED_OUT``, ``error ERRNO filename``. The client makes the pipes, so
-output goes from the command to the client directly, and no descriptor ever travels out of the machine.
+output goes from the command to the client directly, and no descriptor ever travels out of the machine. What a terminal
+shows may still be on its way when its command's exit is reported: its end is the end of the pipe.
 """
 
 from __future__ import annotations
