@@ -8,7 +8,19 @@ from __future__ import annotations
 import ast
 
 LAYERS = [
-    {"archives", "clock", "errors", "execution", "events", "machine", "outcomes", "output", "provider", "pump"},
+    {
+        "archives",
+        "clock",
+        "errors",
+        "execution",
+        "events",
+        "machine",
+        "outcomes",
+        "output",
+        "provider",
+        "pump",
+        "transfers",
+    },
     {"hookspecs", "git"},
     {"machines", "state", "plugins", "config"},
     {"catalog", "session", "steps", "upkeep"},

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from enum import Enum, StrEnum
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import attrs
 
+from gitmachine.archives.model import DEFAULT_MAX_ENTRIES, DEFAULT_MAX_TRANSFER_BYTES, Transfer
 from gitmachine.errors import UnsupportedOperation
 from gitmachine.execution import ExecRequest, ExecResult, Process, run_process
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["DEFAULT_MAX_READ_BYTES", "Capability", "Host", "Machine", "MachineState"]
 
@@ -147,6 +151,55 @@ class Machine(ABC):
     @abstractmethod
     async def list_files(self, path: str = ".") -> list[str]:
         """Return the sorted names in a directory, without ``.`` and ``..``."""
+
+    async def upload(self, source: Path, target: str) -> Transfer:
+        """Copy a file, a symbolic link or a directory of this host into the machine; `target` is what it becomes.
+
+        Missing parents are made. A directory is merged into one that is there: nothing is removed, and the one that is
+        there keeps its mode. A file or link replaces one that is there in one step. Modes, links and times (to the
+        second) are kept; what is made belongs to the machine's user. A file onto a directory, or a directory onto a
+        file, is an error; so it is mostly inside an existing directory, where the machine's ``tar`` decides.
+
+        The default sends an archive to ``tar``; without that, file by file, which keeps no times. An override that
+        does not use `gitmachine.archives.pack` calls `gitmachine.archives.advance` as it goes on: a transfer that does
+        not go on is taken for a lost machine.
+
+        Raises:
+            LocalFileError: `source` cannot be read; also the built-in error, such as FileNotFoundError.
+            MachineFileError: the machine cannot write it; also the built-in error, such as IsADirectoryError.
+        """
+        from gitmachine.transfers import upload
+
+        return await upload(self, source, target)
+
+    async def download(
+        self,
+        source: str,
+        target: Path,
+        *,
+        max_bytes: int = DEFAULT_MAX_TRANSFER_BYTES,
+        max_entries: int = DEFAULT_MAX_ENTRIES,
+    ) -> Transfer:
+        """Copy a file, a symbolic link or a directory of the machine to this host; `target` is what it becomes.
+
+        As `upload`, the other way. A source that ends in a slash is the directory that a link leads to. The machine may
+        be hostile: nothing is written outside the target nor through a link, and devices, pipes, set-user-id bits and
+        more than the given bounds are refused. When it fails, a target that was new is removed again. An override takes
+        what the machine sends through `gitmachine.archives.unpack`.
+
+        Args:
+            source: in the machine; a relative path starts at `workdir`.
+            target: on this host; it may be a link to a directory.
+            max_bytes: how much content is accepted.
+            max_entries: how many files, directories and links are accepted.
+
+        Raises:
+            MachineFileError: the machine cannot read it, or sent what is refused (EBADMSG, EFBIG).
+            LocalFileError: this host cannot write it; also the built-in error, such as NotADirectoryError.
+        """
+        from gitmachine.transfers import download
+
+        return await download(self, source, target, max_bytes=max_bytes, max_entries=max_entries)
 
     async def get_host(self, port: int) -> Host:
         """Return where a port of the machine can be reached."""

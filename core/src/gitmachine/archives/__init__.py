@@ -7,10 +7,16 @@ from gitmachine.archives.model import (
     DEFAULT_MAX_TRANSFER_BYTES,
     ArchiveError,
     LocalFileError,
+    LocalFileExistsError,
+    LocalFileNotFoundError,
+    LocalIsADirectoryError,
+    LocalNotADirectoryError,
+    LocalPermissionError,
     Transfer,
     local_error,
 )
 from gitmachine.archives.packing import Packing, pack
+from gitmachine.archives.progress import Progress, advance, watched_progress
 from gitmachine.archives.unpacking import unpack
 
 __all__ = [
@@ -18,9 +24,17 @@ __all__ = [
     "DEFAULT_MAX_TRANSFER_BYTES",
     "ArchiveError",
     "LocalFileError",
+    "LocalFileExistsError",
+    "LocalFileNotFoundError",
+    "LocalIsADirectoryError",
+    "LocalNotADirectoryError",
+    "LocalPermissionError",
     "Packing",
+    "Progress",
     "Transfer",
+    "advance",
     "local_error",
     "pack",
     "unpack",
+    "watched_progress",
 ]

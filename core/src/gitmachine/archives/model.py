@@ -18,6 +18,11 @@ __all__ = [
     "DEFAULT_MAX_TRANSFER_BYTES",
     "ArchiveError",
     "LocalFileError",
+    "LocalFileExistsError",
+    "LocalFileNotFoundError",
+    "LocalIsADirectoryError",
+    "LocalNotADirectoryError",
+    "LocalPermissionError",
     "Transfer",
     "local_error",
 ]
@@ -68,33 +73,33 @@ class LocalFileError(GitMachineError, OSError):
         return (_again, (self.errno, self.message, self.filename))
 
 
-class _LocalFileNotFoundError(LocalFileError, FileNotFoundError):
-    pass
+class LocalFileNotFoundError(LocalFileError, FileNotFoundError):
+    """The path does not exist on this host."""
 
 
-class _LocalPermissionError(LocalFileError, PermissionError):
-    pass
+class LocalPermissionError(LocalFileError, PermissionError):
+    """This host's user may not do this to the path."""
 
 
-class _LocalIsADirectoryError(LocalFileError, IsADirectoryError):
-    pass
+class LocalIsADirectoryError(LocalFileError, IsADirectoryError):
+    """Something else than a directory was needed where the path is one."""
 
 
-class _LocalNotADirectoryError(LocalFileError, NotADirectoryError):
-    pass
+class LocalNotADirectoryError(LocalFileError, NotADirectoryError):
+    """A directory was needed where the path, or a part of it, is something else."""
 
 
-class _LocalFileExistsError(LocalFileError, FileExistsError):
-    pass
+class LocalFileExistsError(LocalFileError, FileExistsError):
+    """The path exists already."""
 
 
 _LOCAL_ERRORS: dict[int, type[LocalFileError]] = {
-    _errno.ENOENT: _LocalFileNotFoundError,
-    _errno.EACCES: _LocalPermissionError,
-    _errno.EPERM: _LocalPermissionError,
-    _errno.EISDIR: _LocalIsADirectoryError,
-    _errno.ENOTDIR: _LocalNotADirectoryError,
-    _errno.EEXIST: _LocalFileExistsError,
+    _errno.ENOENT: LocalFileNotFoundError,
+    _errno.EACCES: LocalPermissionError,
+    _errno.EPERM: LocalPermissionError,
+    _errno.EISDIR: LocalIsADirectoryError,
+    _errno.ENOTDIR: LocalNotADirectoryError,
+    _errno.EEXIST: LocalFileExistsError,
 }
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from gitmachine.archives.headers import BLOCK, make_header, padding
 from gitmachine.archives.model import Transfer, local_error
+from gitmachine.archives.progress import advance
 from gitmachine.archives.threads import begin, ended, run_through
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Packing:
         if self._done:
             raise StopAsyncIteration
         chunk = await ended(self._next or begin(self._step))
+        advance()
         if isinstance(chunk, bytes):
             self._next = begin(self._step)
             return chunk

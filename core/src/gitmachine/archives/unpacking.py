@@ -11,6 +11,7 @@ from gitmachine.archives.headers import BLOCK, Header, padding, parse_header, pa
 from gitmachine.archives.model import DEFAULT_MAX_ENTRIES, DEFAULT_MAX_TRANSFER_BYTES, ArchiveError, Transfer
 from gitmachine.archives.naming import Naming
 from gitmachine.archives.placing import Placing
+from gitmachine.archives.progress import advance
 from gitmachine.archives.threads import begin, ended, run_through
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ async def _gathered(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
     pieces: list[bytes] = []
     size = 0
     async for chunk in chunks:
+        advance()
         pieces.append(chunk)
         size += len(chunk)
         if size >= _CHUNK_BYTES:

@@ -7,6 +7,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, TypeVar
 
+from gitmachine.archives.progress import Progress, watched_progress
 from gitmachine.errors import GitMachineError, MachineError, MachineStartError, file_error
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from gitmachine.clock import PausableClock
     from gitmachine.machine import Machine
 
-__all__ = ["DeadlineError", "bounded", "in_our_terms", "stop_quietly"]
+__all__ = ["DeadlineError", "bounded", "in_our_terms", "progressing", "stop_quietly"]
 
 T = TypeVar("T")
 
@@ -45,11 +46,45 @@ async def bounded(call: Coroutine[Any, Any, T], seconds: float, *, clock: Pausab
         if not task.done():
             raise DeadlineError from error
     finally:
-        if not task.done():
-            _left_behind.add(task)
-            task.cancel()
-            await asyncio.wait([task], timeout=cancel_seconds)
+        await _given_up(task, cancel_seconds)
     return task.result()
+
+
+async def progressing(
+    call: Coroutine[Any, Any, T], seconds: float, *, clock: PausableClock, cancel_seconds: float
+) -> T:
+    """Await a call that may take any time, as long as it goes on: it calls `gitmachine.archives.advance`.
+
+    Raises:
+        DeadlineError: it did not go on for so many seconds of the clock (or up to twice as many).
+    """
+    progress = Progress()
+    token = watched_progress.set(progress)
+    try:
+        task = asyncio.ensure_future(call)
+    finally:
+        watched_progress.reset(token)
+    task.add_done_callback(_forget)
+    try:
+        while not task.done():
+            seen = progress.steps
+            try:
+                async with clock.limit(seconds):
+                    await asyncio.wait([task])
+            except TimeoutError as error:
+                if not task.done() and progress.steps == seen:
+                    raise DeadlineError from error
+    finally:
+        await _given_up(task, cancel_seconds)
+    return task.result()
+
+
+async def _given_up(task: asyncio.Task[Any], cancel_seconds: float) -> None:
+    """Cancel a call that has not ended; one that ignores it is left behind."""
+    if not task.done():
+        _left_behind.add(task)
+        task.cancel()
+        await asyncio.wait([task], timeout=cancel_seconds)
 
 
 def _forget(task: asyncio.Task[Any]) -> None:

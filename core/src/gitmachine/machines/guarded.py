@@ -14,7 +14,7 @@ from gitmachine.errors import (
     MachineStartError,
 )
 from gitmachine.machine import Capability, Machine, MachineState
-from gitmachine.machines.calls import DeadlineError, bounded, in_our_terms
+from gitmachine.machines.calls import DeadlineError, bounded, in_our_terms, progressing
 from gitmachine.machines.commands import RunningCommands
 from gitmachine.machines.gate import Gate
 from gitmachine.machines.transitions import OPERATIONS_NEED, Deadlines
@@ -162,26 +162,49 @@ class GuardedMachine(Machine):
                 raise
             raise ours from error
 
-    def _command_error(self, error: Exception, limit: Limit, timeout: float | None) -> Exception:
-        """Return what whoever waits for a command gets instead of this error."""
+    async def _move(self, operation: str, call: Coroutine[Any, Any, T], path: str) -> T:
+        """Await a transfer: the machine is lost when nothing goes on for the time of a file operation.
+
+        As a command it is ended by a stop, with InvalidStateError.
+        """
+        seconds, limit = self._deadlines.files, self._clock.limit(None)
+        self._commands.enter(limit, permitted=self.gate.permitted)
+        try:
+            async with limit:
+                return await progressing(call, seconds, clock=self._clock, cancel_seconds=self._deadlines.cancel)
+        except DeadlineError as error:
+            reason = f"the {self.provider} machine did not go on with {operation} {path!r} for {seconds:g} s"
+            self._lose(reason)
+            raise self._error(MachineLostError, reason, operation) from error
+        except Exception as error:
+            ours = self._command_error(error, limit, None, operation, path=path)
+            if ours is error:
+                raise
+            raise ours from error
+        finally:
+            self._commands.leave(limit)
+
+    def _command_error(
+        self, error: Exception, limit: Limit, timeout: float | None, operation: str = "execute", path: str | None = None
+    ) -> Exception:
+        """Return what whoever waits for a command, or for a transfer, gets instead of this error."""
+        what = "the command" if operation == "execute" else f"the {operation}"
         if limit.expired() and not isinstance(error, CommandTimeoutError):
             if self._lost is not None:
-                return self._error(MachineLostError, f"{_LOST}: {self._lost}", "execute")
+                return self._error(MachineLostError, f"{_LOST}: {self._lost}", operation)
             if limit.reason is not None:
-                return self._error(InvalidStateError, f"the command was ended because {limit.reason}", "execute")
+                return self._error(InvalidStateError, f"{what} was ended because {limit.reason}", operation)
             reason = (
                 f"the {self.provider} machine did not end a command within {self._deadlines.execute_margin:g} s "
                 f"after its timeout of {timeout or 0:g} s"
             )
             self._lose(reason)
-            return self._error(MachineLostError, reason, "execute")
+            return self._error(MachineLostError, reason, operation)
         if isinstance(error, MachineLostError):
             if self._stopping or not self._alive:
-                return self._error(
-                    InvalidStateError, "the command was ended because the machine is stopping", "execute"
-                )
+                return self._error(InvalidStateError, f"{what} was ended because the machine is stopping", operation)
             self._lose(str(error))
-        return in_our_terms(error, self._inner, "execute")
+        return in_our_terms(error, self._inner, operation, path=path)
 
     def _lose(self, reason: str) -> None:
         if self._lost is not None or not self._alive:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gitmachine.archives.model import DEFAULT_MAX_ENTRIES, DEFAULT_MAX_TRANSFER_BYTES
 from gitmachine.clock import command_clock
 from gitmachine.errors import ConfigError, InvalidStateError, MachineError
 from gitmachine.machine import DEFAULT_MAX_READ_BYTES, Capability, Host, MachineState
@@ -16,7 +17,9 @@ from gitmachine.pump import kill_quietly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+    from pathlib import Path
 
+    from gitmachine.archives import Transfer
     from gitmachine.execution import ExecRequest, ExecResult, Process
     from gitmachine.machine import Machine
 
@@ -197,6 +200,24 @@ class ManagedMachine(GuardedMachine):
         """Return the sorted names in a directory."""
         await self._ready("list_files")
         return await self._call("list_files", self._inner.list_files(path), self._deadlines.files, path=path)
+
+    async def upload(self, source: Path, target: str) -> Transfer:
+        """Copy something of this host into the machine; it may take any time, as long as it goes on."""
+        await self._ready("upload", changes=True)
+        return await self._move("upload", self._inner.upload(source, target), target)
+
+    async def download(
+        self,
+        source: str,
+        target: Path,
+        *,
+        max_bytes: int = DEFAULT_MAX_TRANSFER_BYTES,
+        max_entries: int = DEFAULT_MAX_ENTRIES,
+    ) -> Transfer:
+        """Copy something of the machine to this host; it may take any time, as long as it goes on."""
+        await self._ready("download")
+        call = self._inner.download(source, target, max_bytes=max_bytes, max_entries=max_entries)
+        return await self._move("download", call, source)
 
     async def get_host(self, port: int) -> Host:
         """Return where a port can be reached; needs `Capability.PORTS`."""

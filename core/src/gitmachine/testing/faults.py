@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import attrs
 
+from gitmachine.archives import DEFAULT_MAX_ENTRIES, DEFAULT_MAX_TRANSFER_BYTES
 from gitmachine.errors import MachineLostError, file_error
 from gitmachine.execution import ExecRequest, ExecResult, Process, run_process
 from gitmachine.machine import DEFAULT_MAX_READ_BYTES, Capability, Host, Machine, MachineState
@@ -19,6 +20,9 @@ from gitmachine.testing.faulty_process import FaultyProcess
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from gitmachine.archives import Transfer
 
 __all__ = ["FaultyMachine", "Operation"]
 
@@ -34,6 +38,8 @@ Operation = Literal[
     "read_file",
     "write_file",
     "list_files",
+    "upload",
+    "download",
     "get_host",
     "snapshot",
     "snapshots",
@@ -274,6 +280,27 @@ class FaultyMachine(Machine):
         """Return the sorted names in a directory."""
         return await self._pass("list_files", lambda: self.inner.list_files(path))
 
+    async def upload(self, source: Path, target: str) -> Transfer:
+        """Copy something of this host into the machine, where it fits."""
+        free = self._free_bytes
+        if free is not None and await asyncio.to_thread(_total_bytes, source) > free:
+            await self._befall("upload")
+            message = f"cannot upload {target!r}: {os.strerror(errno.ENOSPC).lower()} in the machine"
+            raise file_error(errno.ENOSPC, message, path=target, machine_id=self.id, provider=self.provider)
+        return await self._pass("upload", lambda: self.inner.upload(source, target))
+
+    async def download(
+        self,
+        source: str,
+        target: Path,
+        *,
+        max_bytes: int = DEFAULT_MAX_TRANSFER_BYTES,
+        max_entries: int = DEFAULT_MAX_ENTRIES,
+    ) -> Transfer:
+        """Copy something of the machine to this host."""
+        limits = {"max_bytes": max_bytes, "max_entries": max_entries}
+        return await self._pass("download", lambda: self.inner.download(source, target, **limits))
+
     async def get_host(self, port: int) -> Host:
         """Return where a port can be reached."""
         return await self._pass("get_host", lambda: self.inner.get_host(port))
@@ -306,6 +333,11 @@ class FaultyMachine(Machine):
         """Let go of the machine."""
         if self._dead is None:
             await self._pass("close", self.inner.close)
+
+
+def _total_bytes(source: Path) -> int:
+    files = [source, *source.rglob("*")] if source.is_dir() else [source]
+    return sum(path.lstat().st_size for path in files if path.is_file() and not path.is_symlink())
 
 
 async def _deliver(request: ExecRequest, result: ExecResult) -> None:

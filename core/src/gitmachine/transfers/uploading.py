@@ -1,0 +1,111 @@
+"""From this host into a machine."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING
+
+import attrs
+
+from gitmachine.archives.model import Transfer, local_error
+from gitmachine.archives.packing import pack
+from gitmachine.archives.threads import run_through
+from gitmachine.machine import Capability
+from gitmachine.transfers.ends import Spot, new_name, script
+from gitmachine.transfers.plain_upload import upload_plainly
+from gitmachine.transfers.scripts import NO_TAR, UNPACK
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from gitmachine.archives.packing import Packing
+    from gitmachine.machine import Machine
+
+__all__ = ["upload"]
+
+_PART_BYTES = 16 * 1024 * 1024
+
+
+@attrs.frozen
+class _Source:
+    directory: bool
+    mode: int
+    mtime: int
+
+
+async def upload(machine: Machine, source: Path, target: str) -> Transfer:
+    """Do what `Machine.upload` says: with ``tar`` in the machine, or file by file where there is none."""
+    spot = Spot(machine, "upload", target)
+    found = await run_through(lambda: _look(source))
+    if not found.directory and spot.name is None:
+        raise spot.failed(errno.EISDIR)
+    stream = machine.bulk_in == "stream" and {Capability.SPAWN, Capability.STDIN_EOF} <= machine.capabilities
+    way = _by_stream if stream else _by_files
+    transfer = await way(spot, source, found)
+    return transfer if transfer is not None else await upload_plainly(spot, source, directory=found.directory)
+
+
+def _look(source: Path) -> _Source:
+    try:
+        status = os.lstat(source)
+    except OSError as error:
+        raise local_error(error.errno or errno.EIO, source) from error
+    return _Source(stat.S_ISDIR(status.st_mode), stat.S_IMODE(status.st_mode) & 0o777, int(status.st_mtime))
+
+
+def _packed(source: Path, found: _Source) -> Packing:
+    return pack(source, name="" if found.directory else "content")
+
+
+def _arguments(spot: Spot, found: _Source, name: str) -> tuple[str, ...]:
+    kind = "directory" if found.directory else "other"
+    return (spot.path, kind, spot.parent, f"{found.mode:o}", str(found.mtime), name)
+
+
+async def _by_stream(spot: Spot, source: Path, found: _Source) -> Transfer | None:
+    """Send an archive to the input of one script; returns None when the machine has no tar."""
+    name, packing, complete = new_name(), _packed(source, found), False
+    try:
+        result = await spot.machine.execute(script(UNPACK, *_arguments(spot, found, name), "", stdin=packing))
+        complete = True
+    finally:
+        await packing.aclose()
+        if not (complete or found.directory):
+            await spot.discard(f"{spot.parent}/{name}")
+    if result.exit_code == NO_TAR:
+        return None
+    if result.exit_code != 0:
+        raise spot.fault(result)
+    return packing.transfer
+
+
+async def _by_files(spot: Spot, source: Path, found: _Source) -> Transfer | None:
+    """Write an archive as files and unpack those; returns None when the machine has no tar."""
+    machine, name = spot.machine, new_name()
+    if (await machine.execute(script("command -v tar"))).exit_code != 0:
+        return None
+    parts = f"/tmp/{name}"  # noqa: S108  # in the machine, and a name that nobody can guess
+    packing = _packed(source, found)
+    try:
+        number = 0
+        async for part in _in_parts(packing):
+            await machine.write_file(f"{parts}/part-{number:06}", part)
+            number += 1
+        await spot.good(script(UNPACK, *_arguments(spot, found, name), parts))
+    finally:
+        await packing.aclose()
+        await spot.discard(parts)
+    return packing.transfer
+
+
+async def _in_parts(packing: Packing) -> AsyncIterator[bytes]:
+    part = bytearray()
+    async for chunk in packing:
+        part += chunk
+        if len(part) >= _PART_BYTES:
+            yield bytes(part)
+            part.clear()
+    yield bytes(part)
