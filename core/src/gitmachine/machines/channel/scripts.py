@@ -5,7 +5,8 @@ child inherits, that survives exec, setsid, ``env -i`` and setuid, and that anyb
 has 18 decimal digits: ten for the machine, eight for the command.
 
 The scripts use nothing but the shell's builtins and /proc, so that they work when nothing can be forked. Each runs as
-``sh -c SCRIPT`` or on a shell's standard input, and never touches the shell that runs it or that shell's parents.
+``sh -c SCRIPT`` or on a shell's standard input, never touches the shell that runs it, and cannot find what is hidden
+from it: another user's processes where /proc hides them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,62 @@ from __future__ import annotations
 import hashlib
 import secrets
 
-__all__ = ["freeze_script", "kill_script", "machine_mark", "new_mark", "thaw_script"]
+from gitmachine.machines.channel.quoting import quote_text
+
+__all__ = ["PROBES", "freeze_script", "kill_script", "machine_mark", "new_mark", "thaw_script"]
+
+PROBES = r"""
+_gm_stat() {
+  _gm_l=
+  while IFS= read -r _gm_x || [ "$_gm_x" ]; do _gm_l="$_gm_l$_gm_x "; done <"/proc/$1/stat" || return 1
+  set -- ${_gm_l##*) }
+  [ $# -ge 20 ] || return 1
+  _gm_state=$1 _gm_parent=$2 _gm_session=$4 _gm_start=${20}
+}
+_gm_marked() {
+  while read -r _gm_x _gm_y _gm_z _gm_l _gm_o; do
+    case "$_gm_x $_gm_y $_gm_z" in "Max file locks") break ;; esac
+  done <"/proc/$1/limits" || return 1
+  case "$_gm_x $_gm_l" in "Max $2"*) return 0 ;; esac
+  return 1
+}
+"""
+"""Shell functions. ``_gm_stat PID`` sets the process's state, parent, session and start time (field 22 of
+/proc/PID/stat, which begins behind the last ``)``: a name may hold anything). ``_gm_marked PID MARK`` tells whether
+the process carries a mark that begins so."""
+
+# Round after round over /proc: what belongs is stopped, so that it can make no more children, until a round finds
+# nothing new. With a control shell ($2) the first round looks only for its children: their start time spares the
+# older processes of a busy host the reading of their limits.
+_GATHER = (
+    PROBES
+    + r"""
+_gm_gather() {
+  _gm_set=" $3 " _gm_round=0 _gm_since=
+  while [ "$_gm_round" -lt 200 ]; do
+    _gm_round=$((_gm_round + 1)) _gm_new=
+    for _gm_d in /proc/[0-9]*; do
+      _gm_q=${_gm_d#/proc/}
+      case "$_gm_set$$ $2 " in *" $_gm_q "*) continue ;; esac
+      _gm_stat "$_gm_q" || continue
+      case $_gm_state in [ZX]) continue ;; esac
+      _gm_in=
+      if [ "$_gm_parent" = "$2" ]; then _gm_in=1
+      else case "$_gm_set" in *" $_gm_parent "* | *" $_gm_session "*) _gm_in=1 ;; esac
+      fi
+      if [ ! "$_gm_in" ] && [ "$1" ] && { [ ! "$2" ] || [ "$_gm_round" -gt 1 ]; } &&
+        [ "$_gm_start" -ge "${_gm_since:-0}" ] && _gm_marked "$_gm_q" "$1"; then _gm_in=1
+      fi
+      [ "$_gm_in" ] || continue
+      if [ ! "$_gm_since" ] || [ "$_gm_start" -lt "$_gm_since" ]; then _gm_since=$_gm_start; fi
+      _gm_each
+      _gm_set="$_gm_set$_gm_q " _gm_new=1
+    done
+    [ "$_gm_new" ] || [ "$_gm_round" -lt 2 ] || break
+  done
+}
+"""
+)
 
 
 def machine_mark(key: str) -> str:
@@ -26,13 +82,28 @@ def new_mark(machine: str) -> str:
     return f"{machine}{secrets.randbelow(10**8):08}"
 
 
-def kill_script(mark: str) -> str:
+def kill_script(mark: str, *, control: int | None = None, hard: bool = False) -> str:
     """Return a script that kills every process with this mark (18 digits), or of this machine (10 digits).
 
     Descendants and members of their sessions are included. It stops round after round until nothing new is found,
-    then kills all at once. Exits with 0.
+    then kills all at once. Its status is 0.
+
+    Args:
+        mark: may be empty, when there are no marks; then only the tree and its sessions are found.
+        control: the pid of the shell whose children are killed too, though it stays.
+        hard: kill that shell itself, and first.
     """
-    return ""
+    parent = "" if control is None else str(control)
+    first = parent if hard else ""
+    stop_first = f"kill -STOP {first}\n" if first else ""
+    return (
+        f"{_GATHER}"
+        '_gm_each() { kill -STOP "$_gm_q"; }\n'
+        f"{stop_first}"
+        f"_gm_gather '{mark}' '{parent}' '{first}' 2>/dev/null\n"
+        "case $_gm_set in *[0-9]*) kill -KILL $_gm_set 2>/dev/null ;; esac\n"
+        ":\n"
+    )
 
 
 def freeze_script(machine: str, record: str) -> str:
@@ -42,9 +113,29 @@ def freeze_script(machine: str, record: str) -> str:
     `thaw_script` continues these and no others. It may be run again. Exits with 0, or 1 when the record cannot be
     written (then nothing was stopped).
     """
-    return ""
+    target = quote_text(record)
+    return (
+        f"( : >>{target} ) 2>/dev/null || exit 1\n"
+        f"{_GATHER}"
+        # Recorded first: a record of one that was not stopped is harmless, the opposite is not.
+        "_gm_each() {\n"
+        "  case $_gm_state in [Tt]) return ;; esac\n"
+        f'  echo "$_gm_q $_gm_start" >>{target} && kill -STOP "$_gm_q"\n'
+        "}\n"
+        f"_gm_gather '{machine}' '' '' 2>/dev/null\n"
+        "exit 0\n"
+    )
 
 
 def thaw_script(record: str) -> str:
     """Return a script that continues what `freeze_script` stopped and removes the record; exits with 0."""
-    return ""
+    target = quote_text(record)
+    return (
+        f"{PROBES}"
+        f"[ -e {target} ] || exit 0\n"
+        "{ while read -r _gm_q _gm_was; do\n"
+        '  _gm_stat "$_gm_q" && [ "$_gm_start" = "$_gm_was" ] && kill -CONT "$_gm_q"\n'
+        f"done <{target}; }} 2>/dev/null\n"
+        f"rm -f -- {target} || : >{target}\n"
+        "exit 0\n"
+    )
