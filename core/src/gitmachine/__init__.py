@@ -9,6 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gitmachine.archives import (
+        LocalFileError,
+        Transfer,
+    )
     from gitmachine.catalog import (
         create_machine,
         providers,
@@ -126,6 +130,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _EXPORTS = {
+    "archives": (
+        "LocalFileError",
+        "Transfer",
+    ),
     "catalog": (
         "create_machine",
         "providers",
@@ -256,6 +264,7 @@ __all__ = [
     "InvalidStateError",
     "Kept",
     "KeptKind",
+    "LocalFileError",
     "LogEntry",
     "Machine",
     "MachineError",
@@ -296,6 +305,7 @@ __all__ = [
     "StateError",
     "StopRefused",
     "TerminalSize",
+    "Transfer",
     "UnknownProviderError",
     "UnsupportedOperation",
     "Withheld",

@@ -85,6 +85,8 @@ class Machine(ABC):
     """How large input gets in cheaply: by a process's input, or by `write_file` (a round trip for each chunk)."""
     workdir: str = "/home/user"
     """The directory that relative paths and commands without `cwd` start from; absolute, known once started."""
+    ports_last: bool = True
+    """Whether what `get_host` returns goes on when this process ends; else it does until `close`."""
     label: str | None = None
     """The session's key, set before `start`; a provider puts it on what it makes, so that it is found after a crash."""
 

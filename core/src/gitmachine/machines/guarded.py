@@ -104,6 +104,11 @@ class GuardedMachine(Machine):
         """The directory that relative paths start from."""
         return self._inner.workdir
 
+    @property
+    def ports_last(self) -> bool:  # type: ignore[override]  # as for `provider`
+        """Whether what `get_host` returns outlives this process."""
+        return self._inner.ports_last
+
     # Guards
 
     async def _ready(self, operation: str, *, changes: bool = False) -> None:

@@ -21,12 +21,24 @@ from gitmachine.steps.vetting import vetted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
+    from pathlib import Path
 
+    from gitmachine.archives import Transfer
     from gitmachine.execution import ExecResult
     from gitmachine.machine import Host
     from gitmachine.steps.context import Context
 
-__all__ = ["get_host", "in_repository", "list_files", "merge_env", "read_file", "run", "write_file"]
+__all__ = [
+    "download",
+    "get_host",
+    "in_repository",
+    "list_files",
+    "merge_env",
+    "read_file",
+    "run",
+    "upload",
+    "write_file",
+]
 
 
 def in_repository(ctx: Context, path: str) -> str:
@@ -132,6 +144,28 @@ async def list_files(ctx: Context, path: str) -> list[str]:
     """Return the names in a directory."""
     ctx.require_running("list_files")
     return await ctx.machine.list_files(in_repository(ctx, path))
+
+
+async def upload(ctx: Context, source: Path, target: str) -> Transfer:
+    """Copy something of this host into the machine."""
+    ctx.require_running("upload")
+    await ctx.pass_lock("upload")
+    try:
+        return await ctx.machine.upload(source, in_repository(ctx, target))
+    except GitMachineError:
+        await ctx.announce_loss()
+        raise
+
+
+async def download(ctx: Context, source: str, target: Path, *, max_bytes: int, max_entries: int) -> Transfer:
+    """Copy something of the machine to this host."""
+    ctx.require_running("download")
+    limits = {"max_bytes": max_bytes, "max_entries": max_entries}
+    try:
+        return await ctx.machine.download(in_repository(ctx, source), target, **limits)
+    except GitMachineError:
+        await ctx.announce_loss()
+        raise
 
 
 async def get_host(ctx: Context, port: int) -> Host:

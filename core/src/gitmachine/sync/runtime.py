@@ -6,12 +6,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gitmachine._portal import Lease, adapt
+from gitmachine.archives.model import DEFAULT_MAX_ENTRIES, DEFAULT_MAX_TRANSFER_BYTES
 from gitmachine.execution import DEFAULT_MAX_OUTPUT_BYTES, ExecResult
 from gitmachine.machine import DEFAULT_MAX_READ_BYTES, Host
 from gitmachine.plugins.threads import OrderedThread
 from gitmachine.sync.run import Run
 
 if TYPE_CHECKING:
+    import os
+
+    from gitmachine.archives import Transfer
     from gitmachine.outcomes import LogEntry, RunInfo
     from gitmachine.session import AsyncGitMachine
     from gitmachine.session.run import AsyncRun
@@ -159,6 +163,49 @@ class Runtime:
     def list_files(self, path: str = ".") -> list[str]:
         """Return the sorted names in a directory."""
         return self._lease.call(self._inner.list_files, path)
+
+    def upload(self, source: str | os.PathLike[str], target: str) -> Transfer:
+        """Copy a file, a symbolic link or a directory of this host into the machine; `target` is what it becomes.
+
+        Missing parents are made; a directory is merged into one that is there, and nothing is removed. Modes, links and
+        times (to the second) are kept. It takes as long as it takes: only one that does not go on is given up.
+
+        Args:
+            source: on this host.
+            target: in the machine; a relative path starts at the repository.
+
+        Raises:
+            LocalFileError: `source` cannot be read; also the built-in error, such as FileNotFoundError.
+            MachineFileError: the machine cannot write it; also the built-in error, such as IsADirectoryError.
+        """
+        return self._lease.call(self._inner.upload, source, target)
+
+    def download(
+        self,
+        source: str,
+        target: str | os.PathLike[str],
+        *,
+        max_bytes: int = DEFAULT_MAX_TRANSFER_BYTES,
+        max_entries: int = DEFAULT_MAX_ENTRIES,
+    ) -> Transfer:
+        """Copy a file, a symbolic link or a directory of the machine to this host; `target` is what it becomes.
+
+        As `upload`, the other way. Nothing is ever written outside the target or through a link, whatever the machine
+        sends; when it fails, a target that was new is removed again.
+
+        Args:
+            source: in the machine; a relative path starts at the repository. One that ends in a slash is the directory
+                that a link leads to.
+            target: on this host.
+            max_bytes: how much content is accepted.
+            max_entries: how many files, directories and links are accepted.
+
+        Raises:
+            MachineFileError: the machine cannot read it, or sent what is refused (EBADMSG, EFBIG).
+            LocalFileError: this host cannot write it; also the built-in error, such as NotADirectoryError.
+        """
+        limits = {"max_bytes": max_bytes, "max_entries": max_entries}
+        return self._lease.call(self._inner.download, source, target, **limits)
 
     def get_host(self, port: int) -> Host:
         """Return where a port of the machine can be reached.

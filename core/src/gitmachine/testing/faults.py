@@ -193,6 +193,11 @@ class FaultyMachine(Machine):
         return self.inner.workdir
 
     @property
+    def ports_last(self) -> bool:  # type: ignore[override]  # as for `provider`
+        """Whether what `get_host` returns outlives this process."""
+        return self.inner.ports_last
+
+    @property
     def id(self) -> str | None:
         """The id of the machine inside; a dead one keeps it until it is stopped."""
         return self._dead.machine_id if self._dead is not None else self.inner.id
