@@ -17,11 +17,12 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {
     "gitmachine_core": ROOT / "core",
-    "gitmachine_local": ROOT / "providers" / "local",
+    **{f"gitmachine_{name}": ROOT / "providers" / name for name in ("local", "local_docker", "ssh", "e2b")},
     **{f"gitmachine_{name}": ROOT / "plugins" / name for name in ("jsonl", "policy", "steps")},
 }
 
@@ -57,11 +58,12 @@ def _closure(wheels: dict[str, Path]) -> dict[str, importlib.metadata.Distributi
     found: dict[str, importlib.metadata.Distribution] = {}
     while todo:
         requirement = todo.pop()
-        if requirement.name in found or requirement.name.replace("-", "_") in wheels:
+        name = canonicalize_name(requirement.name)
+        if name in found or name.replace("-", "_") in wheels:
             continue
-        distribution = importlib.metadata.distribution(requirement.name)
+        distribution = importlib.metadata.distribution(name)
         assert requirement.specifier.contains(distribution.version), f"{requirement}: {distribution.version} is here"
-        found[requirement.name] = distribution
+        found[name] = distribution
         todo += _requirements(distribution.metadata)
     return found
 
@@ -129,15 +131,16 @@ def test_the_installed_command_tells_its_version(clean):
     assert "0.1.0" in _gitmachine(clean, "--version")
 
 
-def test_the_installed_command_finds_the_local_provider_and_no_other(clean):
+def test_the_installed_command_finds_every_provider_and_no_other(clean):
     listed = json.loads(_gitmachine(clean, "providers", "--json"))
-    assert [(provider["name"], provider["usable"]) for provider in listed["providers"]] == [("local", True)]
+    found = [(provider["name"], provider["usable"]) for provider in listed["providers"]]
+    assert found == [("e2b", True), ("local", True), ("local_docker", True), ("ssh", True)]
     assert listed["broken"] == []
 
 
 def test_the_installed_command_finds_every_plugin_and_all_of_them_work(clean):
     listed = json.loads(_gitmachine(clean, "plugins", "--json"))
-    names = ("core", "guard", "jsonl", "local", "policy", "steps")
+    names = ("core", "e2b", "guard", "jsonl", "local", "local_docker", "policy", "ssh", "steps")
     assert {plugin["name"]: plugin["status"] for plugin in listed["plugins"]} == dict.fromkeys(names, "ok")
 
 
