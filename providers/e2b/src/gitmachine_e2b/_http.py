@@ -1,4 +1,4 @@
-"""The HTTP client, and how a request is made: in bounded time, its errors told apart, repeated only where it is safe."""
+"""The HTTP client, and how a request is made: in bounded time, its errors told apart, repeated only if that is safe."""
 
 from __future__ import annotations
 
