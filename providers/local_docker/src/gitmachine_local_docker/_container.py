@@ -1,0 +1,182 @@
+"""One running container: commands by exec, their ends, and what a silence means."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING, Any
+
+import aiodocker
+import attrs
+
+from gitmachine import ExecRequest, MachineError, MachineLostError
+from gitmachine.execution import run_process
+from gitmachine.machines.channel import kill_script, machine_mark, new_mark
+from gitmachine_local_docker._errors import FOREIGN, PROVIDER, is_missing, lost, machine_errors
+from gitmachine_local_docker._exec import DockerProcess, ExecSpec, start_process
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gitmachine import ExecResult
+    from gitmachine_local_docker._engine import Engine
+
+__all__ = ["ROOT", "Container"]
+
+ROOT = "0"
+KILLED = 137
+LINGER_SECONDS = 10.0
+POLL_SECONDS = 0.05
+KILL_SECONDS = 30.0
+
+
+class Container:
+    """Runs commands in a container by the engine's exec.
+
+    Attributes:
+        id: the engine's id of it.
+        engine: where it is.
+        mark: what the processes of its commands are known by, whichever client started them.
+    """
+
+    def __init__(self, engine: Engine, container: str) -> None:
+        self.engine = engine
+        self.id = container
+        self.mark = machine_mark(container)
+
+    async def spawn(self, spec: ExecSpec, operation: str = "spawn") -> DockerProcess:
+        """Start a command.
+
+        Raises:
+            MachineLostError: the container, or the engine, is gone.
+            MachineFileError: there is no such working directory.
+        """
+        mark = spec.mark or new_mark(self.mark)
+        with machine_errors(self.engine.dialer, self.id, operation):
+            return await start_process(
+                self.engine,
+                self.id,
+                attrs.evolve(spec, mark=mark),
+                kill=lambda: self.kill(mark),
+                exit_code=self.exit_code,
+            )
+
+    async def run(
+        self,
+        script: str,
+        *words: str,
+        user: str = "",
+        env: Mapping[str, str] | None = None,
+        timeout: float = 60.0,
+    ) -> ExecResult:
+        """Run a script of ours to its end."""
+        argv = ("sh", "-c", script, "sh", *words)
+        spec = ExecSpec(argv=argv, cwd="/", env=env or {}, user=user)
+        return await run_process(await self.spawn(spec, "execute"), ExecRequest(argv=argv, timeout=timeout))
+
+    async def kill(self, mark: str) -> None:
+        """Kill every process that carries a mark; by root, since they may belong to anybody."""
+        argv = ("sh", "-c", f"{kill_script(mark)}\necho done", "sh")
+        process = await self.spawn(ExecSpec(argv=argv, cwd="/", env={}, user=ROOT, mark=new_mark(self.mark)), "kill")
+        try:
+            async with asyncio.timeout(KILL_SECONDS):
+                # Its own end may be reported late, when the engine waits for what was killed.
+                async for data in process.stdout:
+                    if b"done" in data:
+                        return
+        finally:
+            process.discard()
+
+    async def exit_code(self, exec_id: str) -> int:
+        """Return the exit code of a command whose streams have ended.
+
+        Raises:
+            MachineLostError: they ended because the container or the engine did, or the connection.
+        """
+        deadline = asyncio.get_running_loop().time() + LINGER_SECONDS
+        with machine_errors(self.engine.dialer, self.id, "execute"):
+            while True:
+                try:
+                    known = await self.engine.inspect_exec(exec_id)
+                except aiodocker.DockerError as error:
+                    if is_missing(error):
+                        raise await self.death("execute") from error
+                    raise
+                code = known.get("ExitCode")
+                if not known.get("Running") and code is not None:
+                    break
+                if asyncio.get_running_loop().time() > deadline:
+                    raise await self.death("execute", otherwise="the connection to the command was cut")
+                await asyncio.sleep(POLL_SECONDS)
+        if code == KILLED and not await self.is_alive():
+            raise await self.death("execute")
+        return int(code)
+
+    async def is_alive(self) -> bool:
+        """Whether a process can be started in it: the engine's own idea of its state may be a moment old."""
+        try:
+            exec_id = await self.engine.create_exec(
+                self.id, ["sh", "-c", ":"], env=[], user=ROOT, stdin=False, tty=False
+            )
+            stream = await self.engine.start_exec(exec_id, tty=False)
+        except FOREIGN as error:
+            return isinstance(error, aiodocker.DockerError) and error.status == 409 and "is paused" in error.message
+        ended = asyncio.Event()
+        said: list[bytes] = []
+        stream.deliver(lambda _, data: said.append(data), ended.set)
+        try:
+            async with asyncio.timeout(LINGER_SECONDS):
+                await ended.wait()
+            return (await self.engine.inspect_exec(exec_id)).get("ExitCode") == 0
+        except FOREIGN:
+            return False
+        finally:
+            stream.close()
+
+    async def death(self, operation: str, otherwise: str | None = None) -> MachineError:
+        """Return the error that says what became of the container; `otherwise` is for one that seems to be well."""
+        try:
+            return lost(self._obituary(await self._final_state(), otherwise), self.id, operation)
+        except aiodocker.DockerError as error:
+            if is_missing(error):
+                return lost("somebody removed it", self.id, operation)
+            return lost(str(error), self.id, operation)
+        except FOREIGN as error:
+            return lost(f"the Docker engine does not answer any more: {error}", self.id, operation)
+
+    async def _final_state(self) -> dict[str, Any]:
+        deadline = asyncio.get_running_loop().time() + 2.0
+        while True:
+            known = await self.engine.inspect(self.id)
+            if not known["State"].get("Running") or asyncio.get_running_loop().time() > deadline:
+                return known
+            await asyncio.sleep(POLL_SECONDS)
+
+    @staticmethod
+    def _obituary(known: dict[str, Any], otherwise: str | None) -> str:
+        state = known["State"]
+        if state.get("Running"):
+            return otherwise or "its processes were ended"
+        code = state.get("ExitCode")
+        if state.get("OOMKilled"):
+            limit = known["HostConfig"].get("Memory") or 0
+            return f"it ran out of memory (limit {limit >> 20}m): give it more `memory`"
+        if code == KILLED:
+            return "somebody killed it, or the engine was restarted"
+        return f"it ended by itself with exit code {code}" + (f": {state['Error']}" if state.get("Error") else "")
+
+
+_OOM = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
+OOM_SCRIPT = "cat /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control 2>/dev/null; :"
+"""Prints how often the kernel killed for want of memory: cgroup v2 and v1."""
+
+
+def oom_kills(text: str) -> int:
+    """Return the number in what `OOM_SCRIPT` printed."""
+    match = _OOM.search(text)
+    return int(match[1]) if match else 0
+
+
+def unsupported_lost(error: MachineError) -> bool:
+    """Whether an error says that the machine is gone."""
+    return isinstance(error, MachineLostError) and error.provider == PROVIDER

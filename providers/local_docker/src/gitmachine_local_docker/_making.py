@@ -1,0 +1,124 @@
+"""Making a container, or taking one over; whatever fails half way is removed again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from typing import TYPE_CHECKING, Any
+
+import aiodocker
+
+from gitmachine import MachineError, MachineStartError
+from gitmachine_local_docker._container import ROOT, Container
+from gitmachine_local_docker._create import create_body
+from gitmachine_local_docker._errors import FOREIGN, PROVIDER, is_missing, start_errors
+from gitmachine_local_docker._images import pull_image
+from gitmachine_local_docker._setup import INSTALL_GIT, INSTALL_SECONDS, SETUP, Profile, no_git, profile
+
+if TYPE_CHECKING:
+    from gitmachine_local_docker._engine import Engine
+    from gitmachine_local_docker._images import OnProgress
+    from gitmachine_local_docker.config import DockerConfig
+
+__all__ = ["Making", "examine"]
+
+CLEAN_UP_SECONDS = 60.0
+
+
+class Making:
+    """One container on its way to being a machine."""
+
+    def __init__(self, engine: Engine, config: DockerConfig, label: str | None, on_progress: OnProgress | None) -> None:
+        self._engine = engine
+        self._config = config
+        self._label = label
+        self._on_progress = on_progress
+        self.container: str | None = None
+
+    async def make(self) -> tuple[Container, Profile]:
+        """Return a container that runs, and what is known of it; when it raises, or is cancelled, there is none.
+
+        Raises:
+            MachineStartError: with what was wrong and what to do.
+            AuthenticationError: a registry wants other credentials.
+        """
+        try:
+            with start_errors(self._engine.dialer, self._config.image):
+                self.container = await self._create()
+                await self._engine.start(self.container)
+                made = Container(self._engine, self.container)
+                return made, await self._prepare(made)
+        except BaseException:
+            await asyncio.shield(self._undo())
+            raise
+
+    async def _create(self) -> str:
+        config, engine = self._config, self._engine
+        if config.pull == "always":
+            await self._pull()
+        try:
+            return await self._create_once()
+        except aiodocker.DockerError as error:
+            if config.pull != "missing" or not is_missing(error) or "image" not in error.message.lower():
+                raise
+        await pull_image(engine, config.image, platform=config.platform, on_progress=self._on_progress)
+        return await self._create_once()
+
+    async def _pull(self) -> None:
+        await pull_image(
+            self._engine, self._config.image, platform=self._config.platform, on_progress=self._on_progress
+        )
+
+    async def _create_once(self) -> str:
+        config = self._config
+        body = create_body(config, config.image, self._label)
+        making = asyncio.ensure_future(self._engine.create(body, name=config.name, platform=config.platform))
+        try:
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            # Only its end tells what there is to be removed.
+            with contextlib.suppress(*FOREIGN):
+                self.container = await making
+            raise
+
+    async def _prepare(self, made: Container) -> Profile:
+        config = self._config
+        known = await self._engine.inspect(made.id)
+        if not known["State"].get("Running"):
+            raise MachineStartError(await self._why_ended(known), provider=PROVIDER, operation="start")
+        found = await examine(made, known, config)
+        if not found.git and config.git == "install":
+            result = await made.run(INSTALL_GIT, user=ROOT, timeout=INSTALL_SECONDS)
+            if not result.ok:
+                raise no_git(config.image, result)
+            found = await examine(made, known, config)
+        elif not found.git and config.git == "required":
+            raise no_git(config.image)
+        return found
+
+    async def _why_ended(self, known: dict[str, Any]) -> str:
+        state = known["State"]
+        why = state.get("Error") or f"its main process ended with exit code {state.get('ExitCode')}"
+        return f"the container did not stay up: {why}"
+
+    async def _undo(self) -> None:
+        if self.container is not None:
+            with contextlib.suppress(MachineError, *FOREIGN):  # the first error says more; `find` cleans up later
+                async with asyncio.timeout(CLEAN_UP_SECONDS):
+                    await self._engine.remove(self.container)
+            self.container = None
+
+
+async def examine(made: Container, known: dict[str, Any], config: DockerConfig) -> Profile:
+    """Look at a running container from inside; make its working directory if there is none."""
+    user = str(known["Config"].get("User") or "")
+    result = await made.run(SETUP, user or "0", config.workdir, "1" if config.read_only else "", user=ROOT)
+    return profile(result)
+
+
+def is_gone_for_good(known: dict[str, Any]) -> bool:
+    """Whether a container never ran, or cannot run again."""
+    state = known.get("State")
+    status = state if isinstance(state, str) else str((state or {}).get("Status", ""))
+    return bool(re.fullmatch("created|dead|removing", status))

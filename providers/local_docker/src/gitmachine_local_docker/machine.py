@@ -1,0 +1,290 @@
+"""The Docker machine: a container of any engine that Docker itself could use."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import posixpath
+import secrets
+import sys
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import aiodocker
+import attrs
+
+from gitmachine import InvalidStateError, MachineError, MachineLostError, MachineStartError
+from gitmachine.errors import file_error
+from gitmachine.execution import ExecRequest
+from gitmachine.machine import DEFAULT_MAX_READ_BYTES, Capability, Host, Machine, MachineState
+from gitmachine_local_docker import _files
+from gitmachine_local_docker._container import Container
+from gitmachine_local_docker._create import LABEL, MACHINE_LABEL, OWNER_LABEL, owner
+from gitmachine_local_docker._endpoint import find_endpoint
+from gitmachine_local_docker._engine import Engine
+from gitmachine_local_docker._errors import PROVIDER, lost, machine_errors
+from gitmachine_local_docker._exec import ExecSpec
+from gitmachine_local_docker._making import Making, examine, is_gone_for_good
+from gitmachine_local_docker.config import DockerConfig
+
+if TYPE_CHECKING:
+    from gitmachine import ExecResult, Process
+    from gitmachine_local_docker._images import OnProgress
+    from gitmachine_local_docker._setup import Profile
+
+__all__ = ["DockerMachine", "connect", "find", "inventory"]
+
+
+class DockerMachine(Machine):
+    """Commands run in a container."""
+
+    provider: ClassVar[str] = PROVIDER
+    capabilities = frozenset(
+        {
+            Capability.SPAWN,
+            Capability.STDIN_EOF,
+            Capability.PAUSE,
+            Capability.USER,
+            Capability.PTY,
+        }
+    )
+
+    def __init__(self, config: DockerConfig | None = None, *, on_progress: OnProgress | None = None) -> None:
+        """Describe a machine.
+
+        Args:
+            config: how the container is made, and where.
+            on_progress: called with the engine's messages while an image is pulled.
+        """
+        self.config = config if config is not None else DockerConfig()
+        self.workdir = self.config.workdir
+        self._on_progress = on_progress
+        self._state = MachineState.IDLE
+        self._id: str | None = None
+        self._engine: Engine | None = None
+        self._container: Container | None = None
+        self._profile: Profile | None = None
+
+    @classmethod
+    async def connect(cls, machine_id: str, config: DockerConfig | None = None) -> DockerMachine:
+        """Take over a container that exists, by its id or name; one of ours that has ended is started again.
+
+        Raises:
+            MachineLostError: there is none.
+        """
+        machine = cls(config)
+        try:
+            await _take_over(machine, machine_id)
+        except BaseException:
+            await machine._let_go()
+            raise
+        return machine
+
+    @property
+    def id(self) -> str | None:
+        """The container's id."""
+        return self._id
+
+    @property
+    def state(self) -> MachineState:
+        """The state as this object knows it."""
+        return self._state
+
+    # Life
+
+    async def start(self) -> None:
+        """Make a container and leave it running."""
+        engine = await self._reach()
+        made, self._profile = await Making(engine, self.config, self.label, self._on_progress).make()
+        self._id, self._container = made.id, made
+        self._state = MachineState.RUNNING
+
+    async def stop(self) -> None:
+        """Kill the container and remove it, with its anonymous volumes."""
+        if self._id is not None:
+            engine = await self._reach()
+            with machine_errors(engine.dialer, self._id, "stop"):
+                await engine.remove(self._id)
+        self._id = self._container = self._profile = None
+        self._state = MachineState.STOPPED
+        await self._let_go()
+
+    async def pause(self) -> None:
+        """Freeze every process, by the cgroup's freezer."""
+        engine = await self._reach()
+        with machine_errors(engine.dialer, self._id, "pause"):
+            try:
+                await engine.pause(self._known())
+            except aiodocker.DockerError as error:
+                if "already paused" not in error.message:
+                    raise
+        self._state = MachineState.PAUSED
+
+    async def resume(self) -> None:
+        """Continue what `pause` froze."""
+        engine = await self._reach()
+        with machine_errors(engine.dialer, self._id, "resume"):
+            try:
+                await engine.unpause(self._known())
+            except aiodocker.DockerError as error:
+                if "is not paused" not in error.message:
+                    raise
+        self._state = MachineState.RUNNING
+
+    async def close(self) -> None:
+        """Let go of the container; it runs on."""
+        await self._let_go()
+
+    def _adopt(self, known: dict[str, Any]) -> None:
+        """Take over a container that runs, or is paused."""
+        self._id = str(known["Id"])
+        self.label = (known["Config"].get("Labels") or {}).get(LABEL) or None
+        assert self._engine is not None
+        self._container = Container(self._engine, self._id)
+        self._state = MachineState.PAUSED if known["State"].get("Paused") else MachineState.RUNNING
+
+    def _known(self) -> str:
+        if self._id is None:
+            raise InvalidStateError("the machine is not running: call start() first", provider=PROVIDER)
+        return self._id
+
+    async def _reach(self) -> Engine:
+        """Return the connection to the engine; a new one where the loop of the old one is another."""
+        engine = self._engine
+        if engine is None or engine.loop is not asyncio.get_running_loop():
+            engine = self._engine = Engine(await asyncio.to_thread(find_endpoint, self.config))
+            self._container = Container(engine, self._id) if self._id is not None else None
+        return engine
+
+    async def _let_go(self) -> None:
+        engine, self._engine, self._container = self._engine, None, None
+        if engine is not None and engine.loop is asyncio.get_running_loop():
+            await engine.close()
+
+    async def _ready(self) -> tuple[Container, Profile]:
+        await self._reach()
+        self._known()
+        container = self._container
+        assert container is not None
+        if self._profile is None:
+            with machine_errors(container.engine.dialer, container.id, "execute"):
+                known = await container.engine.inspect(container.id)
+            self._profile = await examine(container, known, self.config)
+        return container, self._profile
+
+    # Commands
+
+    async def spawn(self, request: ExecRequest) -> Process:
+        """Start a command."""
+        container, about = await self._ready()
+        env = dict(request.env)
+        if request.terminal is not None:
+            env.setdefault("TERM", "xterm-256color")
+        if request.user is None:
+            env.setdefault("HOME", about.home)
+        spec = ExecSpec(
+            argv=request.command,
+            cwd=posixpath.join(self.workdir, request.cwd) if request.cwd is not None else self.workdir,
+            env=env,
+            user=request.user or "",
+            stdin=request.open_stdin or request.terminal is not None,
+            terminal=request.terminal,
+        )
+        return await container.spawn(spec)
+
+    # Files
+
+    async def read_file(self, path: str, *, max_bytes: int = DEFAULT_MAX_READ_BYTES) -> bytes:
+        """Return a file's exact bytes."""
+        return await self._fetch(_files.READ, "read", path, max_bytes)
+
+    async def list_files(self, path: str = ".") -> list[str]:
+        """Return the sorted names in a directory."""
+        return _files.names_in(await self._fetch(_files.LIST, "list", path, _files.MAX_LISTING_BYTES))
+
+    async def _fetch(self, script: str, verb: str, path: str, max_bytes: int) -> bytes:
+        target = _files.absolute(path, self.workdir, verb, self._id)
+        result = await self._script(script, target, str(max_bytes + 1), keep=max_bytes + 1)
+        if not result.ok:
+            raise _files.refusal(result, path, verb, self._id)
+        if len(result.stdout_bytes) > max_bytes or result.truncated:
+            raise _files.too_large(path, verb, max_bytes, self._id)
+        return result.stdout_bytes
+
+    async def write_file(self, path: str, data: bytes | str) -> None:
+        """Replace a file atomically."""
+        target = _files.absolute(path, self.workdir, "write", self._id)
+        content = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
+        words = (target, str(len(content)), secrets.token_hex(8))
+        result = await self._script(_files.WRITE, *words, stdin=content)
+        if not result.ok:
+            raise _files.refusal(result, path, "write", self._id)
+
+    async def _script(self, script: str, *words: str, stdin: bytes | None = None, keep: int = 0) -> ExecResult:
+        return await self.execute(
+            ExecRequest(
+                argv=("sh", "-c", script, "sh", *words),
+                cwd="/",
+                stdin=stdin,
+                max_output_bytes=2 * (keep + 4096),
+            )
+        )
+
+
+async def connect(machine_id: str, config: DockerConfig | None = None) -> DockerMachine:
+    """Take over a container that exists; see `DockerMachine.connect`."""
+    return await DockerMachine.connect(machine_id, config)
+
+
+async def _take_over(machine: DockerMachine, machine_id: str) -> None:
+    engine = await machine._reach()
+    with machine_errors(engine.dialer, machine_id, "connect"):
+        try:
+            known = await engine.inspect(machine_id)
+        except aiodocker.DockerError as error:
+            if error.status == 404:
+                raise _unknown(machine_id) from error
+            raise
+        if not known["State"].get("Running") and not is_gone_for_good(known) and _is_ours(known):
+            await engine.start(known["Id"])  # its files are all there: the engine, or the host, was restarted
+            known = await engine.inspect(machine_id)
+    if not known["State"].get("Running"):
+        raise _unknown(machine_id, known["State"].get("Status"))
+    machine._adopt(known)
+
+
+def _unknown(machine_id: str, status: str | None = None) -> MachineLostError:
+    what = f"the container {machine_id!r} is {status}" if status else f"there is no container {machine_id!r}"
+    return MachineLostError(
+        f"{what} at this Docker engine", machine_id=machine_id, provider=PROVIDER, operation="connect"
+    )
+
+
+def _is_ours(known: dict[str, Any]) -> bool:
+    return (known["Config"].get("Labels") or {}).get(MACHINE_LABEL) == "1"
+
+
+async def find(label: str, config: DockerConfig | None = None) -> str | None:
+    """Return the id of the container that carries a session's label; one that never ran is removed."""
+    engine = Engine(await asyncio.to_thread(find_endpoint, config or DockerConfig()))
+    found = None
+    try:
+        with machine_errors(engine.dialer, None, "find"):
+            for container in await engine.labelled(f"{LABEL}={label}"):
+                if is_gone_for_good(container):
+                    await engine.remove(container["Id"])
+                else:
+                    found = str(container["Id"])
+    finally:
+        await engine.close()
+    return found
+
+
+async def inventory(config: DockerConfig | None = None) -> dict[str, str]:
+    """Return every container that this user made from this host for a session, with the session's label."""
+    engine = Engine(await asyncio.to_thread(find_endpoint, config or DockerConfig()))
+    try:
+        with machine_errors(engine.dialer, None, "inventory"):
+            containers = await engine.labelled(MACHINE_LABEL, f"{OWNER_LABEL}={owner()}")
+    finally:
+        await engine.close()
+    return {container["Id"]: label for container in containers if (label := container["Labels"].get(LABEL))}
