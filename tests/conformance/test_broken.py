@@ -12,12 +12,24 @@ import zlib
 
 import pytest
 
-from conformance.broken import capabilities, commands, copies, files, git, life, output, runs, terminals, timeouts
+from conformance.broken import (
+    capabilities,
+    commands,
+    copies,
+    files,
+    git,
+    life,
+    output,
+    runs,
+    terminals,
+    timeouts,
+    transfers,
+)
 from conformance.broken.registry import REGISTRY, Broken, kit_for
 from gitmachine.testing import MachineConformance
 from gitmachine.testing.kit import check_machine
 
-ROOMS = (capabilities, commands, copies, files, git, life, output, runs, terminals, timeouts)
+ROOMS = (capabilities, commands, copies, files, git, life, output, runs, terminals, timeouts, transfers)
 CROSS = os.environ.get("GM_KIT_CROSS") == "1"
 SAMPLE = 2
 QUICK = ("exit-codes", "streams", "env-exact", "file-names", "background-returns", "can-spawn")

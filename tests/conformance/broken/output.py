@@ -75,8 +75,10 @@ class StripsFinalNewlines(FakeMachine):
         return result
 
 
-@breaks("order", "20000 lines arrived")
+@breaks("order", "20000 lines arrived", also={"transfer-big"})
 class SwapsPieces(Streamed):
+    """A file that is downloaded comes as output."""
+
     def stream(self, source: Any) -> Any:
         async def swapped(stream: Any) -> AsyncIterator[bytes]:
             held, count = None, 0

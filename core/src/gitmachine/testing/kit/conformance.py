@@ -22,6 +22,7 @@ from gitmachine.testing.kit.pausing import PauseBehaviours
 from gitmachine.testing.kit.runs import RunBehaviours
 from gitmachine.testing.kit.terminals import TerminalBehaviours
 from gitmachine.testing.kit.timeouts import TimeoutBehaviours
+from gitmachine.testing.kit.transfers import TransferBehaviours
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,6 +38,7 @@ class MachineConformance(
     BackgroundBehaviours,
     TimeoutBehaviours,
     FileBehaviours,
+    TransferBehaviours,
     PauseBehaviours,
     RunBehaviours,
     CapabilityBehaviours,
