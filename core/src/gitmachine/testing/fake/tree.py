@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 __all__ = ["ProcessTree", "start_marked"]
 
@@ -44,7 +44,7 @@ class ProcessTree:
     def __init__(self) -> None:
         self._base = (1 << 50) + secrets.randbits(20) * _MARKS_FOR_EACH_MACHINE
         self._numbers = itertools.count(1)
-        self._leaders: set[int] = set()
+        self._leaders: dict[int, int] = {}
         self._frozen: dict[int, int] = {}
 
     def new_mark(self) -> int:
@@ -52,8 +52,9 @@ class ProcessTree:
         return self._base + next(self._numbers) % _MARKS_FOR_EACH_MACHINE
 
     def add(self, leader: int) -> None:
-        """Take note of a command's first process."""
-        self._leaders.add(leader)
+        """Take note of a command's first process, which lives or is not waited for yet."""
+        row = _row(leader)
+        self._leaders[leader] = row.start if row else 0
 
     def freeze(self) -> None:
         """Stop every process; those already stopped are left alone and will not be continued by `thaw`.
@@ -72,7 +73,7 @@ class ProcessTree:
         self._frozen.clear()
 
     def kill(self, leader: int, mark: int) -> None:
-        """Kill one command with all its children."""
+        """Kill one command with all its children; returns when they are gone, or after seconds of waiting."""
         _slay(lambda table: self._of_command(table, leader, mark))
 
     def kill_all(self) -> None:
@@ -81,35 +82,28 @@ class ProcessTree:
         Raises:
             TimeoutError: something does not die.
         """
-        deadline = time.monotonic() + _DEADLINE_SECONDS
-        while any(row.state not in "ZXx" for row in self._rows(_processes()).values()):
-            if time.monotonic() > deadline:
-                raise TimeoutError("processes of the machine do not end")
-            _slay(self._everything)
-            time.sleep(0.001)
-        if not _processes():
-            _slay(self._everything)
+        if not _slay(self._everything):
+            raise TimeoutError("processes of the machine do not end")
         self._frozen.clear()
-
-    def _rows(self, table: Mapping[int, _Row]) -> dict[int, _Row]:
-        return {pid: table[pid] for pid in self._everything(table) if pid in table}
 
     def _everything(self, table: Mapping[int, _Row]) -> set[int]:
         if not table:
             return set(self._leaders)
         first, last = self._base, self._base + _MARKS_FOR_EACH_MACHINE
         marked = {pid for pid in table if (mark := _mark_of(pid)) is not None and first <= mark < last}
-        return self._grown(table, marked, self._leaders)
+        return self._grown(table, marked, [*self._leaders])
 
     def _of_command(self, table: Mapping[int, _Row], leader: int, mark: int) -> set[int]:
         if not table:
             return {leader}
-        return self._grown(table, {pid for pid in table if _mark_of(pid) == mark}, {leader})
+        return self._grown(table, {pid for pid in table if _mark_of(pid) == mark}, [leader])
 
-    def _grown(self, table: Mapping[int, _Row], marked: set[int], leaders: set[int]) -> set[int]:
+    def _grown(self, table: Mapping[int, _Row], marked: set[int], leaders: Iterable[int]) -> set[int]:
         """Add descendants and sessions; leave out what another thread of ours started while we held the mark."""
         own = os.getpid()
-        known = marked | {pid for pid, row in table.items() if row.session in leaders or pid in leaders}
+        # A leader's number is given to somebody else when it and its session are gone.
+        ours = {pid for pid in leaders if pid not in table or table[pid].start == self._leaders.get(pid)}
+        known = marked | {pid for pid, row in table.items() if row.session in ours or pid in ours}
         grown = True
         while grown:
             new = {pid for pid, row in table.items() if row.parent in known} - known
@@ -140,12 +134,15 @@ def _child_of(table: Mapping[int, _Row], own: int, pid: int) -> int | None:
 
 
 def _processes() -> dict[int, _Row]:
-    table = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            words = entry.read_bytes().rpartition(b")")[2].split()
-            table[int(entry.parent.name)] = _Row(int(words[1]), int(words[3]), words[0].decode(), int(words[19]))
-    return table
+    pids = [int(entry.name) for entry in Path("/proc").glob("[0-9]*")]
+    return {pid: row for pid in pids if (row := _row(pid)) is not None}
+
+
+def _row(pid: int) -> _Row | None:
+    with contextlib.suppress(OSError):
+        words = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return _Row(int(words[1]), int(words[3]), words[0].decode(), int(words[19]))
+    return None
 
 
 def _mark_of(pid: int) -> int | None:
@@ -167,15 +164,23 @@ def _signal(pid: int, number: int) -> None:
 def _freeze(select: Callable[[Mapping[int, _Row]], set[int]]) -> dict[int, int]:
     """Stop processes, round after round, until none is running; return the pid and start of those stopped here."""
     frozen: dict[int, int] = {}
+    still: set[int] | None = None
     deadline = time.monotonic() + _DEADLINE_SECONDS
     while time.monotonic() < deadline:
         table = _processes()
-        running = {pid for pid in select(table) if pid not in table or table[pid].state not in "tTZXx"}
+        selected = select(table)
+        running = {pid for pid in selected if pid not in table or table[pid].state not in "tTZXx"}
         for pid in running - frozen.keys():
             frozen[pid] = table[pid].start if pid in table else 0
             _signal(pid, signal.SIGSTOP)
         # Waiting for a disk, or for its vfork child: stops before it returns to its program.
-        if all(pid in frozen and (not table or table[pid].state == "D") for pid in running):
+        if not all(pid in frozen and (not table or table[pid].state == "D") for pid in running):
+            still = None
+        elif still is None or not selected <= still:
+            # A table is not of one moment: what forked while it was read has a child that only the next one shows.
+            still = selected
+            continue
+        else:
             return frozen
         time.sleep(0.001)
     for pid in frozen:
@@ -183,9 +188,19 @@ def _freeze(select: Callable[[Mapping[int, _Row]], set[int]]) -> dict[int, int]:
     raise TimeoutError("processes of the machine do not stop")
 
 
-def _slay(select: Callable[[Mapping[int, _Row]], set[int]]) -> None:
-    """Kill processes for certain: all are stopped first, so that none forks out of sight."""
-    with contextlib.suppress(TimeoutError):  # what cannot be stopped is killed all the same
-        _freeze(select)
-    for pid in select(_processes()):
-        _signal(pid, signal.SIGKILL)
+def _slay(select: Callable[[Mapping[int, _Row]], set[int]]) -> bool:
+    """Kill processes for certain: all are stopped first, so that none forks out of sight. Whether all are gone."""
+    deadline, nap = time.monotonic() + _DEADLINE_SECONDS, 0.001
+    while True:
+        with contextlib.suppress(TimeoutError):  # what cannot be stopped is killed all the same
+            _freeze(select)
+        table = _processes()
+        selected = select(table)
+        for pid in selected:
+            _signal(pid, signal.SIGKILL)
+        if all(pid in table and table[pid].state in "ZXx" for pid in selected) or not table:
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(nap)
+        nap = min(2 * nap, 0.05)

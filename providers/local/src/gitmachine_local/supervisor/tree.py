@@ -107,16 +107,24 @@ def freeze(select: Selection) -> dict[int, int]:
         OSError: ETIMEDOUT, and everything continues.
     """
     frozen: dict[int, int] = {}
+    still: set[int] | None = None
     deadline = time.monotonic() + FREEZE_SECONDS
     while time.monotonic() < deadline:
         table = processes()
-        running = {pid for pid in select(table) if table[pid].state not in "TtZXx"}
+        selected = select(table)
+        running = {pid for pid in selected if table[pid].state not in "TtZXx"}
         fresh = running - frozen.keys()
         for pid in fresh:
             frozen[pid] = table[pid].start
             signal_process(pid, signal.SIGSTOP)
         # A process in state D (waiting for a disk, or for its vfork child) stops before it returns to its program.
-        if all(pid in frozen and table[pid].state == "D" for pid in running):
+        if not all(pid in frozen and table[pid].state == "D" for pid in running):
+            still = None
+        elif still is None or not selected <= still:
+            # A table is not of one moment: what forked while it was read has a child that only the next one shows.
+            still = selected
+            continue
+        else:
             return frozen
         if not fresh:
             time.sleep(0.001)
@@ -132,12 +140,25 @@ def thaw(frozen: Mapping[int, int]) -> None:
             signal_process(pid, signal.SIGCONT)
 
 
-def slay(select: Selection) -> None:
-    """Kill processes for certain: all are stopped first, so that none forks out of sight."""
-    with contextlib.suppress(OSError):  # what cannot be stopped is killed all the same
-        freeze(select)
-    for pid in select(processes()):
-        signal_process(pid, signal.SIGKILL)
+def slay(select: Selection) -> bool:
+    """Kill processes for certain and wait until they are gone: all are stopped first, so that none forks out of sight.
+
+    Returns whether they are; False after seconds of waiting.
+    """
+    deadline, nap = time.monotonic() + FREEZE_SECONDS, 0.001
+    while True:
+        with contextlib.suppress(OSError):  # what cannot be stopped is killed all the same
+            freeze(select)
+        table = processes()
+        selected = select(table)
+        for pid in selected:
+            signal_process(pid, signal.SIGKILL)
+        if all(table[pid].state in "ZXx" for pid in selected):
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(nap)
+        nap = min(2 * nap, 0.05)
 
 
 def slay_all() -> None:
@@ -146,11 +167,5 @@ def slay_all() -> None:
     Raises:
         OSError: ETIMEDOUT.
     """
-    deadline = time.monotonic() + FREEZE_SECONDS
-    while time.monotonic() < deadline:
-        table = processes()
-        if all(table[pid].state in "ZXx" for pid in members(table)):
-            return
-        slay(members)
-        time.sleep(0.001)
-    raise OSError(errno.ETIMEDOUT, "processes do not end", b"")
+    if not slay(members):
+        raise OSError(errno.ETIMEDOUT, "processes do not end", b"")
