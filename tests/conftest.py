@@ -123,12 +123,26 @@ def _own_docker() -> str | None:
     return f"not installed: {', '.join(programs)}" if programs else _root() or docker_services.missing()
 
 
+def _e2b_emulator() -> str | None:
+    from support.e2b import server
+
+    return server.missing()
+
+
+def _e2b_sdk() -> str | None:
+    from support.e2b import sdk
+
+    return sdk.missing()
+
+
 _SERVICES = {
     "sandbox": _sandbox,
     "root": _root,
     "ordinary-user": _ordinary_user,
     "git-http-backend": _git_http_backend,
     "linux": _linux,
+    "e2b-emulator": _e2b_emulator,
+    "e2b-sdk": _e2b_sdk,
     "docker": docker_services.missing,
     "own-docker": _own_docker,
     "docker-registry": registry_services.missing,

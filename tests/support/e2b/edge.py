@@ -17,6 +17,7 @@ from support.e2b.sandboxes import Sandbox, Sandboxes
 from support.e2b.signatures import sign
 
 ENVD_PORT = 49983
+_PREPARED = web.RequestKey("prepared", bool)
 _RESERVED = {"/init", "/freeze", "/unfreeze", "/fsfreeze", "/fsthaw", "/collapse", "/upgrade"}
 _HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "host", "proxy-connection"}
 
@@ -67,7 +68,7 @@ class Edge:
                 work.cancel()
                 await asyncio.wait([work])
                 raise
-            prepared = request.get("prepared", False)
+            prepared = request.get(_PREPARED, False)
             return hang_up(request) if prepared else _gone(sandbox_id)
         finally:
             sandbox.work.discard(work)
@@ -147,7 +148,7 @@ class Edge:
         except aiohttp.ClientConnectorError:
             return _closed(sandbox.sandbox_id, port)
         except aiohttp.ClientError:
-            return hang_up(request) if request.get("prepared", False) else _closed(sandbox.sandbox_id, port)
+            return hang_up(request) if request.get(_PREPARED, False) else _closed(sandbox.sandbox_id, port)
 
 
 async def _body(request: web.Request, record: Recorded) -> AsyncIterator[bytes]:
@@ -166,7 +167,7 @@ async def _carry(request: web.Request, answer: aiohttp.ClientResponse) -> web.St
     response = web.StreamResponse(status=answer.status, headers=headers)
     if "Content-Length" not in answer.headers and answer.status not in {204, 304}:
         response.enable_chunked_encoding()
-    request["prepared"] = True
+    request[_PREPARED] = True
     await response.prepare(request)
     outlet = Outlet(response, struck, framed=framed)
     try:

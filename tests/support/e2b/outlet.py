@@ -80,10 +80,10 @@ class Outlet:
                 return
             if (fault := self._struck.first("eos-error")) is not None:
                 payload = _error(fault.code, fault.message)
-        elif self._struck.any("unknown"):
-            await self._send(envelope(0, b'{"event":{"futureEvent":{"value":1}},"futureField":[1,2]}'))
         self._frames += 1
         await self._send(envelope(flags, payload))
+        if self._struck.any("unknown") and not flags & END:
+            await self._send(envelope(0, b'{"event":{"futureEvent":{"value":1}},"futureField":[1,2]}'))
 
     async def _before_frame(self) -> None:
         if (delay := self._struck.any("delay")) is not None and delay.each:

@@ -27,6 +27,7 @@ from support.e2b.recording import Recorded
 from support.e2b.sandboxes import Sandboxes
 from support.e2b.settings import Settings
 from support.e2b.templates import Templates
+from support.e2b.versions import CURRENT
 
 API_KEY = "e2b_00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff"
 OTHER_KEY = "e2b_11ee11ee11ee11ee11ee11ee11ee11ee11ee11ee"
@@ -105,6 +106,24 @@ async def running(
         )
         stack.push_async_callback(runner.cleanup)
         yield emulator
+
+
+def missing() -> str | None:
+    """Return why no sandbox can be emulated here, or None."""
+
+    async def attempt(directory: Path) -> None:
+        async with running(directory, Settings()) as emulator:
+            assert emulator.sandboxes is not None
+            await emulator.sandboxes.create(
+                team="", template_id="", alias=None, version=CURRENT, body={}, timeout=60, secure=False
+            )
+
+    with tempfile.TemporaryDirectory(prefix="e2b-emulator-") as directory:
+        try:
+            asyncio.run(attempt(Path(directory)))
+        except (ApiError, OSError, TimeoutError) as error:
+            return f"no sandbox can be emulated here: {error}"
+    return None
 
 
 @contextlib.contextmanager
