@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,14 @@ _MAX_DEPTH = 256
 class Naming:
     """Turns the names of an archive into paths from the target down, and knows which entries there were."""
 
-    def __init__(self, name: str | None) -> None:
-        """Expect everything at or below `name`; None when the archive holds what is in a directory."""
+    def __init__(self, name: str | None, max_bytes: int) -> None:
+        """Expect everything at or below `name`; None when the archive holds what is in a directory.
+
+        Args:
+            name: what the archive calls the target.
+            max_bytes: how long all names together may be, since they are remembered.
+        """
+        self._left = max_bytes
         self._within = () if name is None else _parts(os.fsencode(name))
         self._directory_only = name is None
         self._placed: set[bytes] = set()
@@ -35,6 +42,9 @@ class Naming:
             ArchiveError: nowhere.
         """
         path = self._below(raw)
+        self._left -= len(raw)
+        if self._left < 0:
+            raise ArchiveError("the names in the archive are too long altogether", errno=errno.EFBIG)
         if self._complete or (not path and not directory and (self._directory_only or self._any)):
             raise ArchiveError(f"the archive holds {os.fsdecode(raw)!r} beside or instead of what was asked for")
         self._any = True

@@ -47,6 +47,7 @@ class Placing:
         """Write to `target`, which is made by the first entry."""
         self._directories = Directories(target)
         self._begun: _Begun | None = None
+        self._pending: tuple[int, bytes, bytes] | None = None  # the target, complete, until everything has come
 
     def directory(self, path: Names, mode: int, mtime: int) -> None:
         """Make a directory; one that is there already keeps its mode and time."""
@@ -77,8 +78,7 @@ class Placing:
         begun, attempt = self._current(), self._directories.attempt
         attempt(begun.path, os.fchmod, begun.fd, begun.mode)
         attempt(begun.path, os.utime, begun.fd, times(begun.mtime))
-        if begun.temporary != begun.name:
-            self._replace(begun.path, begun.temporary, begun.name, begun.directory)
+        self._settle(begun.path, begun.directory, begun.temporary, begun.name)
         self._begun = None
         os.close(begun.fd)
 
@@ -100,7 +100,11 @@ class Placing:
             os.close(source)
 
     def finish(self) -> None:
-        """Give the new directories their modes and times, and let go of everything."""
+        """Give the target its name and the new directories their modes and times, and let go of everything."""
+        if self._pending is not None:
+            at, temporary, name = self._pending
+            self._replace((), temporary, name, at)
+            self._pending = None
         self._directories.settle()
         self._directories.close()
 
@@ -111,6 +115,10 @@ class Placing:
                 os.unlink(self._begun.temporary, dir_fd=self._begun.directory)
             os.close(self._begun.fd)
             self._begun = None
+        if self._pending is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self._pending[1], dir_fd=self._pending[0])
+            self._pending = None
         self._directories.close()
         self._directories.remove_new()
 
@@ -127,11 +135,19 @@ class Placing:
         temporary = _temporary_name()
         try:
             yield at, temporary
-            self._replace(path, temporary, name, at)
+            self._settle(path, at, temporary, name)
         finally:
             # After a failure it is there; and rename(2) does nothing when both are names of one file already.
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary, dir_fd=at)
+            if self._pending is None:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temporary, dir_fd=at)
+
+    def _settle(self, path: Names, at: int, temporary: bytes, name: bytes) -> None:
+        """Give something that is complete its name; the target itself gets it in the end."""
+        if not path:
+            self._pending = (at, temporary, name)
+        elif temporary != name:
+            self._replace(path, temporary, name, at)
 
     def _replace(self, path: Names, temporary: bytes, name: bytes, at: int) -> None:
         self._directories.attempt(path, os.replace, temporary, name, src_dir_fd=at, dst_dir_fd=at)

@@ -26,6 +26,8 @@ _CHUNK_BYTES = 1024 * 1024
 _MAX_EXTRA_BYTES = 64 * 1024
 _MAX_TRAILER_BYTES = 1024 * 1024
 _MODE = 0o777
+_MIN_NAMES_BYTES = 1024 * 1024
+_USUAL_NAME_BYTES = 256
 
 _UNWANTED = {b"3": "a device", b"4": "a device", b"6": "a named pipe", b"S": "a sparse file"}
 
@@ -57,7 +59,7 @@ async def unpack(
             or exceeds a bound (EFBIG).
         LocalFileError: this host cannot write it; a file onto a directory, or the reverse, among the reasons.
     """
-    reader = _Reader(target, name, max_bytes, max_entries)
+    reader = await run_through(lambda: _Reader(target, name, max_bytes, max_entries))
     writing: asyncio.Future[None] | None = None
     try:
         async for block in _gathered(chunks):
@@ -104,7 +106,7 @@ class _Reader:
 
     def __init__(self, target: Path, name: str | None, max_bytes: int, max_entries: int) -> None:
         self._placing = Placing(target)
-        self._naming = Naming(name)
+        self._naming = Naming(name, max(_MIN_NAMES_BYTES, max_entries * _USUAL_NAME_BYTES))
         self._max_bytes = max_bytes
         self._max_entries = max_entries
         self._entries = 0
@@ -219,7 +221,7 @@ class _Reader:
         mtime = _pax_number(extra, b"mtime", header.mtime)
         kind = header.kind
         if kind in {b"0", b"\0", b"7"}:
-            kind = b"5" if raw.endswith(b"/") and kind == b"\0" else b"0"
+            kind = b"5" if raw.endswith(b"/") else b"0"  # old archives know no other directories
         path = self._naming.place(raw, directory=kind == b"5")
         if kind == b"0":
             self._file(path, raw, header.mode & _MODE, size, mtime)
@@ -235,8 +237,7 @@ class _Reader:
         else:
             what = _UNWANTED.get(kind, f"of an unknown kind, {kind!r}")
             raise ArchiveError(f"the archive holds {os.fsdecode(raw)!r}, {what}, which is not accepted")
-        # Some write the size of the file with a hard link; content is never there.
-        if size and kind != b"1":
+        if size:
             raise ArchiveError(f"the archive holds content for {os.fsdecode(raw)!r}, which is no file")
 
     def _file(self, path: Names, raw: bytes, mode: int, size: int, mtime: int) -> None:
