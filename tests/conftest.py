@@ -177,9 +177,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def _left_behind(base: str) -> dict[int, str]:
     """Find processes that have this run's directory on their command line, in their environment or mounted."""
     found = {}
+    own = Path("/proc/self/ns/mnt")
+    ours = own.readlink() if own.is_symlink() else None
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            traces = [(entry / name).read_bytes() for name in ("cmdline", "environ", "mountinfo")]
+            traces = [(entry / name).read_bytes() for name in ("cmdline", "environ")]
+            # What is mounted where we are is mounted for every process of the system.
+            if (entry / "ns/mnt").readlink() != ours:
+                traces.append((entry / "mountinfo").read_bytes())
         except OSError:
             continue  # it ended, or it is somebody else's
         if any(os.fsencode(base) in trace for trace in traces):
