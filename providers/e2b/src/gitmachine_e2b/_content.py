@@ -116,9 +116,13 @@ class Content:
             return refusal
         if refusal.status == 507:
             return self._problem(errno.ENOSPC, os.strerror(errno.ENOSPC).lower(), path, verb)
-        answer = await run_script(self._envd, LOOK, escaped(target))
-        if answer.code != 0:
-            return self._said(answer, path, verb)
+        missing = refusal.code == "not_found"
+        if not (missing and await self._is_directory(posixpath.dirname(target.rstrip("/")))):
+            answer = await run_script(self._envd, LOOK, escaped(target))
+            if answer.code != 0:
+                return self._said(answer, path, verb)
+        if missing:  # or it has come into being in the meantime
+            return self._problem(errno.ENOENT, os.strerror(errno.ENOENT).lower(), path, verb)
         number = errno_of(refusal.message)
         return self._problem(number, refusal.message, path, verb)
 
@@ -134,6 +138,12 @@ class Content:
                 return False
             raise
         return True
+
+    async def _is_directory(self, path: str) -> bool:
+        try:
+            return (await self.files.stat(path)).type == DIRECTORY
+        except Refusal:
+            return False
 
     # Reading
 

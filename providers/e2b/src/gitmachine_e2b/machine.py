@@ -357,7 +357,8 @@ class E2BMachine(Machine):
         """Return the snapshots that were made of this sandbox, but for those that forks live on."""
         async with self._asking("snapshots") as link:
             found = await link.api.snapshots(link.id)
-        return [one.id for one in found if not any(FORK_NAME in name for name in (one.id, *one.names))]
+        # the service lists the newest first
+        return [one.id for one in reversed(found) if not any(FORK_NAME in name for name in (one.id, *one.names))]
 
     async def delete_snapshot(self, snapshot: str) -> None:
         """Remove a snapshot; no error when it is gone."""
