@@ -22,13 +22,13 @@ async def on_terminal(machine, script, **fields):
 
 
 async def read_all(stream):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return b"".join([data async for data in stream])
 
 
 async def read_until(process, wanted):
     seen = b""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while wanted not in seen:
             seen += await anext(process.stdout)
     return seen
@@ -50,7 +50,7 @@ async def test_a_shell_on_a_terminal_has_job_control(machine):
     await process.stdin.write(b"\x1a")
     assert b"Stopped" in await read_until(process, b"ready> ")
     # While bash has not noticed yet that the job has ended, it takes only a second `exit` seriously.
-    await process.stdin.write(b"kill %1; exit 5; exit 5\n")
+    await process.stdin.write(b"kill -9 %1; wait; exit 5; exit 5\n")
     await read_all(process.stdout)
     assert await process.wait() == 5
 
@@ -66,7 +66,7 @@ async def test_a_terminal_that_nobody_reads_hinders_nothing_and_can_be_killed(ma
     process = await on_terminal(machine, "while :; do echo noise noise noise; done")
     for _ in range(3):
         assert (await helpers.sh(machine, "echo fine")).stdout == "fine\n"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await process.kill()
         assert await process.wait() == 137
     await read_all(process.stdout)
@@ -74,7 +74,7 @@ async def test_a_terminal_that_nobody_reads_hinders_nothing_and_can_be_killed(ma
 
 async def test_the_exit_code_is_known_before_the_output_was_read(machine):
     process = await on_terminal(machine, "head -c 3000 /dev/zero; exit 9")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert await process.wait() == 9
     assert await read_all(process.stdout) == bytes(3000)
 
@@ -85,7 +85,7 @@ async def test_a_megabyte_can_be_typed(machine):
     await read_until(process, b"ready")
     typing = asyncio.ensure_future(process.stdin.write(b"x" * count))
     shown = (await read_all(process.stdout)).split()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await typing
     assert shown[-1] == str(count).encode()
     assert await process.wait() == 0
