@@ -100,13 +100,15 @@ class ShellDuplex(asyncio.SubprocessProtocol):
     async def close(self) -> None:
         """End the shell's input; a shell that does not exit by itself is busy, and stays with its command."""
         assert self._transport is not None
-        pipe = self._pipe(0)
-        if pipe is not None:
-            pipe.abort()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(2):
-                await self._exited.wait()
-        self._transport.close()
+        try:
+            pipe = self._pipe(0)
+            if pipe is not None:
+                pipe.abort()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(2):
+                    await self._exited.wait()
+        finally:
+            self._transport.close()
 
 
 class ChannelMachine(FakeMachine):
@@ -121,6 +123,10 @@ class ChannelMachine(FakeMachine):
         self.pool: WarmPool | None = None
         self.duplexes: list[ShellDuplex] = []
         self.plain: list[ExecRequest] = []
+
+    def _adopt(self, body) -> None:
+        super()._adopt(body)
+        self.pool, self.duplexes, self.plain = None, [], []
 
     def _channel(self) -> WarmPool:
         self._running("execute")
