@@ -1,0 +1,266 @@
+"""A live command in a session of its own: with its input open, or on a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from typing import TYPE_CHECKING
+
+from gitmachine.execution import ByteWriter, Process
+from gitmachine.machines.channel import ChannelLostError
+from gitmachine.machines.channel.scanner import MarkerScanner
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from gitmachine import TerminalSize
+    from gitmachine.machines.channel import StreamNumber
+    from gitmachine_ssh._session import Session
+
+__all__ = ["SSHProcess"]
+
+HIGH_BYTES, LOW_BYTES = 2 << 20, 512 << 10
+"""How much output waits for its reader before no more is taken from the connection, and from where on it is again."""
+END_SECONDS = 5.0
+"""How long a killed command may take to be reported."""
+KILLED = 137
+
+
+class _Output:
+    """One stream of a process, as it arrives."""
+
+    def __init__(self, taken: Callable[[int], None]) -> None:
+        self._pieces: deque[bytes] = deque()
+        self._taken = taken
+        self._arrived = asyncio.Event()
+        self.ended = False
+
+    def __aiter__(self) -> _Output:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self._pieces:
+            if self.ended:
+                raise StopAsyncIteration
+            self._arrived.clear()
+            await self._arrived.wait()
+        data = self._pieces.popleft()
+        self._taken(len(data))
+        return data
+
+    def add(self, data: bytes) -> None:
+        self._pieces.append(data)
+        self._arrived.set()
+
+    def end(self) -> None:
+        self.ended = True
+        self._arrived.set()
+
+
+class _Input:
+    """The input of a process."""
+
+    def __init__(self, process: SSHProcess, end: bytes | None) -> None:
+        self._process = process
+        self._end = end
+        self._closed = False
+
+    async def write(self, data: bytes) -> None:
+        if self._closed or self._process.is_over:
+            raise BrokenPipeError("the command's input is closed")
+        session = self._process.session
+        view = memoryview(data)
+        while view:
+            if self._process.is_over:
+                raise BrokenPipeError("the command does not read any more")
+            session.write(bytes(view[: 1 << 18]))
+            view = view[1 << 18 :]
+            await self._process.unless_over(session.drain())
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if not self._process.is_over:
+            if self._end is not None:
+                self._process.session.write(self._end)
+            else:
+                self._process.session.write_eof()
+
+
+class SSHProcess(Process):
+    """A command in a session of its own; the receiver of what its shell says.
+
+    Without a terminal the shell stays behind the command and says how it ended. On a terminal the command takes the
+    shell's place, and the session's own end says so.
+    """
+
+    def __init__(
+        self,
+        token: str,
+        *,
+        terminal: bool,
+        killing: Callable[[SSHProcess], Awaitable[None]],
+        judge: Callable[[ChannelLostError], Awaitable[Exception]],
+    ) -> None:
+        """Wait for a command that is about to be started.
+
+        Args:
+            token: what the shell's words carry.
+            terminal: whether it runs on one.
+            killing: kills the whole tree on the host.
+            judge: says what a lost session means.
+        """
+        loop = asyncio.get_running_loop()
+        self.session: Session
+        self.mark = ""
+        self.going: asyncio.Future[str] = loop.create_future()
+        """``go``, or the word that says why nothing was started."""
+        self._terminal = terminal
+        self._killing = killing
+        self._judge = judge
+        self._killed = False
+        self._verdict: Exception | None = None
+        self._held = 0
+        self._paused = False
+        self._over = asyncio.Event()
+        self._code: int | None = None
+        self._words: dict[int, str] = {}
+        self._streams = {1: _Output(self._took), 2: _Output(self._took)}
+        self._stdin = _Input(self, b"\x04" if terminal else None)
+        self._scanners = {1: self._scanner(1, token), 2: self._scanner(2, token)}
+
+    def _scanner(self, number: int, token: str) -> MarkerScanner:
+        scanner = MarkerScanner(lambda data: self._output(number, data), lambda word: self._word(number, word))
+        scanner.expect(token)
+        return scanner
+
+    # From the session
+
+    def feed(self, stream: StreamNumber, data: bytes) -> None:
+        """Take output; what comes after the command's end is a left-over child's, and nobody's."""
+        if not self._over.is_set():
+            self._scanners[stream].feed(data)
+
+    def ended(self, error: Exception | None = None) -> None:
+        """Take note of the session's end: of a command on a terminal it is the end, else the shell is lost."""
+        if self._terminal and error is None and self.going.done() and self.session.exit_status is not None:
+            self._finish(self.session.exit_status)
+        elif not self._over.is_set():
+            self._lost = ChannelLostError("the shell that ran the command ended" if error is None else str(error))
+            self._lost.__cause__ = error
+            if not self.going.done():
+                self.going.set_exception(self._lost)
+                self.going.exception()
+            self._finish(None)
+
+    def _word(self, number: int, word: str) -> None:
+        word = word.rstrip("\r")  # a terminal ends lines so
+        if not self.going.done() and number == 1:
+            self.going.set_result(word)
+            if self._terminal:
+                self._scanners[1].expect("")
+            if word == "go":
+                return
+        self._words[number] = word
+        self._streams[number].end()
+        if len(self._words) == 2:
+            status = self._words[1]
+            self._finish(int(status) & 255 if status.isdigit() else 255)
+
+    def _output(self, number: int, data: bytes) -> None:
+        if not self.going.done() or self._streams[number].ended:
+            return  # of the shell, before or after the command
+        self._streams[number].add(data)
+        self._held += len(data)
+        if self._held > HIGH_BYTES and not self._paused and not self._killed:
+            self._paused = True
+            self.session.pause_reading()
+
+    def _took(self, count: int) -> None:
+        self._held -= count
+        if self._paused and self._held < LOW_BYTES:
+            self._paused = False
+            self.session.resume_reading()
+
+    def _finish(self, code: int | None) -> None:
+        if self._over.is_set():
+            return
+        self._code = code
+        self._over.set()
+        for stream in self._streams.values():
+            stream.end()
+        self.session.resume_reading()
+
+    # To whoever holds it
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the command has ended, or its session."""
+        return self._over.is_set()
+
+    @property
+    def on_terminal(self) -> bool:
+        """Whether it runs on a terminal."""
+        return self._terminal
+
+    async def unless_over(self, work: Awaitable[None]) -> None:
+        """Await something, but no longer than the command lives."""
+        task, over = asyncio.ensure_future(work), asyncio.ensure_future(self._over.wait())
+        try:
+            await asyncio.wait([task, over], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            task.cancel()
+            over.cancel()
+        if self._over.is_set():
+            raise BrokenPipeError("the command does not read any more")
+
+    @property
+    def id(self) -> str:
+        """The process id of its shell on the host."""
+        return str(self.session.pid)
+
+    @property
+    def stdin(self) -> ByteWriter:
+        """The input."""
+        return self._stdin
+
+    @property
+    def stdout(self) -> AsyncIterator[bytes]:
+        """Standard output, or everything that appears on the terminal."""
+        return self._streams[1]
+
+    @property
+    def stderr(self) -> AsyncIterator[bytes]:
+        """Standard error."""
+        return self._streams[2]
+
+    async def wait(self) -> int:
+        """Wait for the exit code."""
+        await self._over.wait()
+        if self._code is None:
+            if self._verdict is None:
+                self._verdict = await self._judge(self._lost)
+            raise self._verdict
+        return self._code
+
+    async def kill(self) -> None:
+        """Kill the whole tree, and wait a moment for the end."""
+        if self._over.is_set():
+            return
+        self._killed = True
+        self.session.resume_reading()  # the end stands behind what nobody has read
+        await self._killing(self)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(END_SECONDS):
+                await self._over.wait()
+        if not self._over.is_set():
+            self._finish(KILLED)
+            await self.session.close()
+
+    async def resize(self, size: TerminalSize) -> None:
+        """Change the size of its terminal."""
+        if not self._terminal:
+            await super().resize(size)
+        self.session.resize(size.columns, size.rows)

@@ -1,0 +1,81 @@
+"""The kit over a real sshd: root with dash; an ordinary user with bash and a noisy, slow .bashrc; busybox sh.
+
+Time budget: 150 s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+from pathlib import Path
+
+import pytest
+from support.sshd import BASH, BUSYBOX, client_key, serving_sshd
+
+from gitmachine import Machine
+from gitmachine.testing import MachineConformance
+from gitmachine_ssh import SSHConfig, SSHMachine
+
+pytest_plugins = ["gitmachine.testing.plugin"]
+
+
+class Ssh(MachineConformance):
+    host_address = "127.0.0.1"
+    user = "root"
+    sftp = True
+
+    @pytest.fixture(autouse=True, scope="class")
+    @classmethod
+    def _server(cls):
+        place = Path(tempfile.mkdtemp(prefix="gmssh-", dir="/tmp"))
+        place.chmod(0o755)
+        with serving_sshd(sftp=cls.sftp) as server:
+            (place / "known_hosts").write_text(server.known_hosts())
+            cls.server, cls.place = server, place
+            yield
+        shutil.rmtree(place, ignore_errors=True)
+
+    def config(self) -> SSHConfig:
+        return SSHConfig(
+            host=self.server.address,
+            port=self.server.port,
+            user=self.user,
+            identity_file=(str(client_key()),),
+            known_hosts=(str(self.place / "known_hosts"),),
+            config_file=None,
+            agent=False,
+        )
+
+    async def make_machine(self) -> SSHMachine:
+        return SSHMachine(self.config())
+
+    async def connect(self, machine_id: str) -> SSHMachine:
+        return await SSHMachine.connect(machine_id, self.config())
+
+    async def kill_machine(self, machine: Machine) -> None:
+        directory = Path(machine.workdir).parent
+        word = f"GITMACHINE_MACHINE={machine.id}\0".encode()
+        shutil.rmtree(directory)
+        for entry in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                if word in entry.read_bytes():
+                    os.kill(int(entry.parent.name), signal.SIGKILL)
+
+
+@pytest.mark.requires("sshd", "root")
+class TestRoot(Ssh):
+    pass
+
+
+@pytest.mark.requires("sshd", "ssh-accounts")
+class TestOrdinaryUserWithNoisyBash(Ssh):
+    user = BASH
+
+
+@pytest.mark.requires("sshd", "ssh-accounts")
+class TestBusybox(Ssh):
+    user = BUSYBOX
+    sftp = False
