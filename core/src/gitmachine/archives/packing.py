@@ -69,7 +69,8 @@ class Packing:
     async def __anext__(self) -> bytes:
         if self._done:
             raise StopAsyncIteration
-        chunk = await ended(self._next or begin(self._step))
+        self._next = self._next or begin(self._step)
+        chunk = await ended(self._next)  # after a cancellation it is there for whoever asks next
         advance()
         if isinstance(chunk, bytes):
             self._next = begin(self._step)
