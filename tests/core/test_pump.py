@@ -240,10 +240,10 @@ async def test_a_command_that_ended_in_time_does_not_time_out_because_of_a_slow_
 
     async def slow(_text):
         process.ended.set()
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(1)
         timed.set()
 
-    result = await run_process(process, ExecRequest(shell="x", timeout=0.05, on_stdout=slow))
+    result = await run_process(process, ExecRequest(shell="x", timeout=0.5, on_stdout=slow))
     assert timed.is_set()
     assert result.exit_code == 0
     assert process.kills == 0

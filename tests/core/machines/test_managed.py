@@ -191,10 +191,10 @@ async def test_paused_time_does_not_count_against_a_timeout(tmp_path):
 
     machine = ManagedMachine(Endless(tmp_path))
     await machine.start()
-    task = asyncio.ensure_future(machine.execute(ExecRequest(shell="x", timeout=1.0)))
+    task = asyncio.ensure_future(machine.execute(ExecRequest(shell="x", timeout=3.0)))
     await began.wait()
     await machine.pause()
-    done, _ = await asyncio.wait([task], timeout=1.5)
+    done, _ = await asyncio.wait([task], timeout=3.3)
     assert not done
     await machine.resume()
     with pytest.raises(CommandTimeoutError):
@@ -390,7 +390,7 @@ async def test_a_slow_callback_does_not_make_the_machine_lost(tmp_path, losses):
 
     machine = ManagedMachine(Direct(tmp_path), deadlines=attrs.evolve(QUICK, start=60.0), on_lost=losses.append)
     await machine.start()
-    result = await machine.execute(ExecRequest(shell="x", timeout=0.1, on_stdout=slow))
+    result = await machine.execute(ExecRequest(shell="x", timeout=0.5, on_stdout=slow))
     assert result.ok
     assert losses == []
 
