@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from gitmachine import InvalidStateError, MachineLostError, MachineUnreachableError
 from gitmachine.machines.channel import freeze_script, kill_script, machine_mark, thaw_script
 from gitmachine_e2b._content import Content
-from gitmachine_e2b._envd import Address, Envd
 from gitmachine_e2b._errors import PROVIDER, Broken, Refusal, machine_error
 from gitmachine_e2b._lifetime import Lifetime
 from gitmachine_e2b._process import PROBLEMS
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from gitmachine import GitMachineError
     from gitmachine_e2b._api import ControlPlane
+    from gitmachine_e2b._envd import Envd
     from gitmachine_e2b._process import E2BProcess
 
 MACHINE_MARK = machine_mark("e2b")
@@ -40,27 +40,25 @@ class Link:
     def __init__(
         self,
         api: ControlPlane,
-        address: Address,
+        envd: Envd,
         *,
-        timeout: int,
-        seconds: float | None,
         workdir: str,
+        timeout: int,
         on_expiry: Callable[[datetime], None] | None = None,
         on_paused: Callable[[], None] | None = None,
     ) -> None:
         self.api = api
-        self.id = address.sandbox_id
+        self.id = envd.address.sandbox_id
         self.loop = asyncio.get_running_loop()
         self.lifetime = Lifetime(api, self.id, timeout, on_expiry)
         self.processes: set[E2BProcess] = set()
-        self._seconds = seconds
         self._on_paused = on_paused
-        self.point_at(address, workdir)
+        self.use(envd, workdir)
 
-    def point_at(self, address: Address, workdir: str) -> None:
-        """Use the daemon at another address, or anew after a pause: connections do not survive one."""
-        self.envd = Envd(address, seconds=self._seconds)
-        self.content = Content(self.envd, workdir, self.id)
+    def use(self, envd: Envd, workdir: str) -> None:
+        """Use these connections to the daemon from now on; none survives a pause."""
+        self.envd = envd
+        self.content = Content(envd, workdir, self.id)
 
     async def close(self, why: str) -> None:
         """Let go of the sandbox: commands that are followed go on without."""
@@ -131,37 +129,47 @@ class Link:
     # Pauses
 
     async def freeze(self) -> list[E2BProcess]:
-        """Stop what commands are doing, read all that they wrote, and let go of their streams.
+        """Stop what commands are doing, read all that they wrote, and let go of their streams; `thaw` undoes it.
 
         A pause cuts the streams, and what is written while nobody listens is thrown away: so nothing may be under way
         then. Returns the commands that go on afterwards.
         """
         followed = [process for process in self.processes if process.following]
         running = [process for process in followed if not process.over]
-        value = secrets.token_hex(4)
-        if running:
-            await asyncio.gather(*(process.hold_input(INPUT_SECONDS) for process in running))
-            arguments = [
-                word
-                for process in running
-                for word in (str(process.pid), process.token, value, "tty" if process.terminal else "-")
-            ]
-            await run_as_root(self.envd, freeze_script(MACHINE_MARK, FROZEN))
-            # Whoever does not read holds its writer up: this ends when everything is read.
-            sync = asyncio.ensure_future(run_as_root(self.envd, SYNC, *arguments, seconds=SYNC_SECONDS))
-            waits = {asyncio.ensure_future(process.synced(value)): process for process in running}
-            await asyncio.wait(waits, timeout=SYNC_SECONDS)
-            sync.cancel()
-            await asyncio.gather(sync, return_exceptions=True)
-            for wait, process in waits.items():
-                if not wait.done():
-                    wait.cancel()
-                    running.remove(process)
-                    await process.abandon("its output could not be read to the end before the pause")
+        try:
+            if running:
+                await self._quiet(running)
+        except BaseException:
+            for process in running:
+                process.release_input()
+            raise
         for process in followed:
             await process.detach()
         self.processes.clear()
         return [process for process in running if not process.over]
+
+    async def _quiet(self, running: list[E2BProcess]) -> None:
+        """Stop the processes of commands and read what they wrote; who cannot be read to the end is given up."""
+        value = secrets.token_hex(4)
+        await asyncio.gather(*(process.hold_input(INPUT_SECONDS) for process in running))
+        arguments = [
+            word
+            for process in running
+            for word in (str(process.pid), process.token, value, "tty" if process.terminal else "-")
+        ]
+        await run_as_root(self.envd, freeze_script(MACHINE_MARK, FROZEN))
+        # Whoever is not read holds the writer up: this ends when everything is read.
+        sync = asyncio.ensure_future(run_as_root(self.envd, SYNC, *arguments, seconds=SYNC_SECONDS))
+        waits = {asyncio.ensure_future(process.synced(value)): process for process in running}
+        try:
+            await asyncio.wait(waits, timeout=SYNC_SECONDS)
+        finally:
+            for task in (sync, *waits):
+                task.cancel()
+            await asyncio.gather(sync, *waits, return_exceptions=True)
+        for wait, process in waits.items():
+            if wait.cancelled():
+                await process.abandon("its output could not be read to the end before the pause")
 
     async def thaw(self, frozen: list[E2BProcess]) -> None:
         """Follow commands again, then let them go on; also what an earlier client of the sandbox has stopped."""

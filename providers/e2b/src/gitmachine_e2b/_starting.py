@@ -27,8 +27,8 @@ SCRIPT_SECONDS = 15.0
 WHERE = "pwd && printf x"
 
 
-async def begin(api: ControlPlane, config: E2BConfig, body: dict[str, Any]) -> tuple[Sandbox, str]:
-    """Make a sandbox and return it with its working directory; when that fails, there is none.
+async def begin(api: ControlPlane, config: E2BConfig, body: dict[str, Any]) -> tuple[Sandbox, Envd, str]:
+    """Make a sandbox and return it, the way to its daemon, and its working directory; when that fails, there is none.
 
     Raises:
         Refusal: the service refused.
@@ -42,9 +42,10 @@ async def begin(api: ControlPlane, config: E2BConfig, body: dict[str, Any]) -> t
             raise Refusal(text, status=200, code="failed_precondition")
         envd = Envd(address_of(config, known), seconds=config.seconds)
         try:
-            return sandbox, await find_workdir(envd)
-        finally:
+            return sandbox, envd, await find_workdir(envd)
+        except BaseException:
             await envd.close()
+            raise
     except BaseException:
         await asyncio.shield(_remove(api, sandbox.id))
         raise

@@ -5,69 +5,40 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from gitmachine import AuthenticationError, InvalidStateError, MachineError, MachineLostError
+from gitmachine import MachineError
 from gitmachine.execution import run_process
-from gitmachine.machine import DEFAULT_MAX_READ_BYTES, Capability, Machine, MachineState
+from gitmachine.machine import DEFAULT_MAX_READ_BYTES, Capability, MachineState
 from gitmachine_e2b import _births, _commands
-from gitmachine_e2b._api import ControlPlane
+from gitmachine_e2b._connected import ConnectedMachine
+from gitmachine_e2b._envd import Envd
 from gitmachine_e2b._errors import PROVIDER, Refusal, machine_errors
 from gitmachine_e2b._hosts import Sandboxed, address_of, host_of
-from gitmachine_e2b._link import Link
 from gitmachine_e2b._process import PROBLEMS
 from gitmachine_e2b._starting import begin, find_workdir, start_error
-from gitmachine_e2b.config import E2BConfig
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-    from datetime import datetime
-
     from gitmachine import ExecRequest, ExecResult, Process
     from gitmachine.machine import Host
+    from gitmachine_e2b._link import Link
     from gitmachine_e2b._records import Metric, SandboxInfo
-    from gitmachine_e2b.config import E2BNetwork
+    from gitmachine_e2b.config import E2BConfig, E2BNetwork
 
 __all__ = ["E2BMachine", "connect", "find", "inventory"]
 
-ALL = frozenset(
-    {
-        Capability.SPAWN,
-        Capability.STDIN_EOF,
-        Capability.PAUSE,
-        Capability.USER,
-        Capability.PTY,
-        Capability.PORTS,
-        Capability.SNAPSHOT,
-        Capability.FORK,
-        Capability.QUIESCE,
-    }
-)
 FORK_NAME = "gitmachine-fork-"
 """How a snapshot is called that is made for a fork, and removed with it."""
 
 
-class E2BMachine(Machine):
+class E2BMachine(ConnectedMachine):
     """Commands run in a sandbox of E2B: a small virtual machine with a disk of its own.
 
     The sandbox lives until `stop`, or until its timeout passes while nobody extends it. A machine that is in use
     extends it; when the service grants no more, `on_expiry` is called with the end, and the log says so.
     """
-
-    provider: ClassVar[str] = PROVIDER
-    bulk_in: Literal["stream", "files"] = "files"
-
-    def __init__(self, config: E2BConfig | None = None) -> None:
-        self.config = config if config is not None else E2BConfig()
-        self.workdir = "/home/user"
-        self.capabilities = ALL
-        self.on_expiry: Callable[[datetime], None] | None = None
-        self._sandbox: Sandboxed | None = None
-        self._state = MachineState.IDLE
-        self._current: Link | None = None
-        self._frozen: list[Any] = []
 
     @classmethod
     async def connect(cls, machine_id: str, config: E2BConfig | None = None) -> E2BMachine:
@@ -84,97 +55,26 @@ class E2BMachine(Machine):
                 paused = info.state == "paused"
                 # a running one is asked in the way that extends it, and that tells the tokens
                 sandbox = info if paused else await api.connect(machine_id, machine.config.timeout)
-        except MachineLostError as error:
-            error.args = (f"there is no E2B sandbox {machine_id!r}: {error}",)
-            raise
-        finally:
+        except BaseException:
             await api.close()
+            raise
         machine._adopt(Sandboxed.of(sandbox, info.metadata))
         machine._state = MachineState.PAUSED if paused else MachineState.RUNNING
-        if not paused:
-            async with machine._asking("connect") as link:
-                machine.workdir = await find_workdir(link.envd)
-                link.content.workdir = machine.workdir
+        machine._hold(api, Envd(address_of(machine.config, machine._known()), seconds=machine.config.seconds))
+        try:
+            if not paused:
+                async with machine._asking("connect") as link:
+                    await machine._look_around(link)
+        except BaseException:
+            await machine.close()
+            raise
         return machine
 
-    @property
-    def id(self) -> str | None:
-        """The sandbox's id, from start to stop."""
-        return self._sandbox.id if self._sandbox is not None else None
-
-    @property
-    def sandbox_id(self) -> str | None:
-        """The same as `id`, as upstream calls it."""
-        return self.id
-
-    @property
-    def state(self) -> MachineState:
-        """The state as this object knows it."""
-        return self._state
-
-    def _adopt(self, sandbox: Sandboxed) -> None:
-        self._sandbox = sandbox
-        self.label = sandbox.metadata.get(_births.LABEL, self.label)
-        lacking = set()
-        if not sandbox.has(0, 5, 2):
-            lacking.add(Capability.STDIN_EOF)
-        if not sandbox.has(0, 5, 0):
-            lacking |= {Capability.SNAPSHOT, Capability.FORK}
-        self.capabilities = ALL - lacking
-
-    # Connections
-
-    def _control_plane(self) -> ControlPlane:
-        if not self.config.api_key:
-            raise AuthenticationError(
-                "E2B needs an API key: set E2B_API_KEY, or api_key in the configuration", provider=PROVIDER
-            )
-        return ControlPlane(self.config.api, self.config.api_key, seconds=self.config.seconds)
-
-    def _known(self) -> Sandboxed:
-        if self._sandbox is None:
-            raise InvalidStateError("the machine is not running: call start() first", provider=PROVIDER)
-        return self._sandbox
-
-    def _link(self) -> Link:
-        """Return the connections to the sandbox; new ones where the loop of the old ones is another."""
-        sandbox, loop = self._known(), asyncio.get_running_loop()
-        if self._current is None or self._current.loop is not loop:
-            self._current = Link(
-                self._control_plane(),
-                address_of(self.config, sandbox),
-                timeout=self.config.timeout,
-                seconds=self.config.seconds,
-                workdir=self.workdir,
-                on_expiry=self._expires,
-                on_paused=self._found_paused,
-            )
-            if self._state is MachineState.RUNNING:
-                self._current.lifetime.start()
-        return self._current
-
-    def _expires(self, ends_at: datetime) -> None:
-        if self.on_expiry is not None:
-            self.on_expiry(ends_at)
-
-    def _found_paused(self) -> None:
-        if self._state is MachineState.RUNNING:
-            self._state = MachineState.PAUSED
-
-    async def _disconnect(self, why: str) -> None:
-        link, self._current = self._current, None
-        self._frozen = []
-        if link is not None and link.loop is asyncio.get_running_loop():
-            await link.close(why)
-
-    @contextlib.asynccontextmanager
-    async def _asking(self, operation: str) -> AsyncIterator[Link]:
-        """Give the connections; what goes wrong with them is raised as one of GitMachine's errors."""
-        link = self._link()
-        try:
-            yield link
-        except PROBLEMS as problem:
-            raise await link.explain(problem, operation) from problem
+    async def _look_around(self, link: Link) -> None:
+        """Find out what is known only when the sandbox runs, unless that was done."""
+        if not self._seen:
+            self.workdir = link.content.workdir = await find_workdir(link.envd)
+            self._seen = True
 
     # Life
 
@@ -186,14 +86,16 @@ class E2BMachine(Machine):
     async def _begin(self, body: dict[str, Any], operation: str) -> None:
         api = self._control_plane()
         try:
-            sandbox, self.workdir = await begin(api, self.config, body)
+            sandbox, envd, self.workdir = await begin(api, self.config, body)
         except PROBLEMS as problem:
-            raise start_error(problem, body["templateID"], operation) from problem
-        finally:
             await api.close()
+            raise start_error(problem, body["templateID"], operation) from problem
+        except BaseException:
+            await api.close()
+            raise
         self._adopt(Sandboxed.of(sandbox, body["metadata"]))
-        self._state = MachineState.RUNNING
-        self._link()
+        self._state, self._seen = MachineState.RUNNING, True
+        self._hold(api, envd)
 
     async def stop(self) -> None:
         """End the sandbox, running or paused, and a snapshot that was made for it alone."""
@@ -211,9 +113,9 @@ class E2BMachine(Machine):
     async def pause(self) -> None:
         """Save the sandbox with its processes; it costs nothing but storage then, and its time stands still."""
         async with self._asking("pause") as link:
-            self._frozen = await link.freeze()
             await link.lifetime.stop()
             try:
+                self._frozen = await link.freeze()
                 await link.api.pause(link.id)
             except BaseException:
                 await asyncio.shield(self._go_on(link))
@@ -234,12 +136,11 @@ class E2BMachine(Machine):
             sandbox = await link.api.connect(link.id, self.config.timeout)
             self._adopt(Sandboxed.of(sandbox, self._known().metadata))
             await link.envd.close()
-            link.point_at(address_of(self.config, self._known()), self.workdir)
+            link.use(Envd(address_of(self.config, self._known()), seconds=self.config.seconds), self.workdir)
             self._state = MachineState.RUNNING
             frozen, self._frozen = self._frozen, []
             await link.thaw(frozen)
-            self.workdir = await find_workdir(link.envd)
-            link.content.workdir = self.workdir
+            await self._look_around(link)
             link.lifetime.start()
 
     async def terminate_processes(self) -> None:
