@@ -47,7 +47,7 @@ async def pause_keeps_processes_and_connect_resumes(sandbox: Any) -> None:
     one = await got(Sandbox.create(timeout=100))
     handle = await got(
         one.commands.run(
-            "n=0; while true; do n=$((n+1)); echo $n > count; sleep 0.02; done", background=True, timeout=0
+            "n=0; while true; do n=$((n+1)); echo $n > c; mv c count; sleep 0.02; done", background=True, timeout=0
         )
     )
     await until(lambda: one.files.exists("count"))

@@ -153,7 +153,7 @@ class Files:
                 continue
             if only is not None and written:
                 raise ConnectError("invalid_argument", "you cannot upload multiple files when path is given")
-            path = self._path(only if only is not None else part.filename or "", account)
+            path = self._path(only if only is not None else _filename(part), account)
             if path in seen:
                 raise ConnectError("invalid_argument", f"you cannot upload multiple files to the same path '{path}'")
             seen.add(path)
@@ -209,6 +209,12 @@ def _store(fd: int, metadata: dict[str, str]) -> None:
         raise
     for key, value in metadata.items():
         os.setxattr(fd, METADATA + key, value.encode())
+
+
+def _filename(part: BodyPartReader) -> str:
+    """Return the whole name: aiohttp's own reading of it takes leading slashes away."""
+    found = re.search(r'filename="((?:[^"\\]|\\.)*)"', part.headers.get("Content-Disposition", ""))
+    return re.sub(r"\\(.)", r"\1", found[1]) if found else part.filename or ""
 
 
 async def _blocks(part: BodyPartReader) -> AsyncIterator[bytes]:
