@@ -155,6 +155,9 @@ CALLS = [
     ("read_file", ("dir/new.txt",), {}),
     ("read_text", ("dir/new.txt",), {"max_bytes": 100}),
     ("list_files", ("dir",), {}),
+    ("upload", (__file__, "dir/up.py"), {}),
+    ("download", ("dir", "here"), {"max_entries": 10}),
+    ("download", ("missing", "nowhere"), {"max_bytes": 10}),
     ("diff", (), {}),
     ("changes", (), {}),
     ("plugin_options", ("policy",), {}),
@@ -215,7 +218,8 @@ def test_every_method_is_called():
     assert {name for name, _, _ in CALLS} | set(PROPERTIES) | constructors == set(ASYNC)
 
 
-def test_each_pair_gives_the_same_answer_or_error(arguments, remote, tmp_path):
+def test_each_pair_gives_the_same_answer_or_error(arguments, remote, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     second = tmp_path / "second.git"
     git("clone", "--quiet", "--bare", remote, second)
     events = {AsyncGitMachine: [], GitMachine: []}
@@ -232,6 +236,8 @@ def test_each_pair_gives_the_same_answer_or_error(arguments, remote, tmp_path):
     assert by_sync == by_async
     assert events[GitMachine] == events[AsyncGitMachine]
     assert dict(by_sync)["run"].startswith("ExecResult(exit_code=3")
+    assert dict(by_sync)["upload"] == f"Transfer(files=1, bytes={Path(__file__).stat().st_size})"
+    assert (tmp_path / "here" / "up.py").read_bytes() == Path(__file__).read_bytes()
     for name in set(PROPERTIES) - {"key", "repository", "path", "machine", "receipt"}:
         assert outcome(getattr(blocking, name)) == outcome(getattr(asynchronous, name)), name
     assert blocking.receipt.pushed
