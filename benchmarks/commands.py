@@ -8,8 +8,10 @@ grows with the output of a command.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -80,9 +82,58 @@ def docker(place: Path) -> None:
         growth(gm, "p1-docker")
 
 
+def ssh(place: Path) -> None:
+    """Measure a machine on an sshd of this host."""
+    with places.ssh(place) as server, ExitStack() as stack:
+        if server is None:
+            return
+        gm = session(place, "ssh", server.options, stack)
+        there = [*server.command(), server.there, "true"]
+        contenders: dict[str, Callable[[], float | None]] = {
+            "asyncssh, one channel": stack.enter_context(worker("asyncssh_channel", command="true", **server.worker)),
+            OURS: lambda: _checked(gm, "true"),
+            "ssh with ControlMaster": lambda: _run(there),
+            "paramiko": stack.enter_context(worker("paramiko_exec", command="true", **server.worker)),
+        }
+        aims = [Aim(OURS, "asyncssh, one channel", at_most=1.2)]
+        publish("p1-ssh", interleaved(contenders, ROUNDS), against="asyncssh, one channel", aims=aims)
+        growth(gm, "p1-ssh")
+
+
+def e2b(place: Path) -> None:
+    """Measure a sandbox of the emulator."""
+    with places.e2b() as environ, ExitStack() as stack:
+        own = {"api_key": environ["E2B_API_KEY"], "api_url": environ["E2B_API_URL"]}
+        gm = session(place, "e2b", {**own, "sandbox_url": environ["E2B_SANDBOX_URL"]}, stack)
+        given = {**own, "sandbox_url": environ["E2B_SANDBOX_URL"], "sandbox": gm.id, "command": "true"}
+        given["token"] = _token(environ, str(gm.id))
+        raw = stack.enter_context(worker("e2b_raw", **given))
+        contenders: dict[str, Callable[[], float | None]] = {
+            "the Start stream by httpx": raw,
+            OURS: lambda: _checked(gm, "true"),
+            "E2B's SDK": stack.enter_context(worker("e2b_sdk", **given)),
+        }
+        aims = [Aim(OURS, "the Start stream by httpx", at_most=1.2), Aim(OURS, "E2B's SDK", at_most=1)]
+        publish("p1-e2b", interleaved(contenders, ROUNDS), against="the Start stream by httpx", aims=aims)
+        growth(gm, "p1-e2b")
+
+
+def _token(environ: Mapping[str, str], sandbox: str) -> str:
+    """Ask the control plane for a sandbox's access token."""
+    request = urllib.request.Request(  # the emulator's address
+        f"{environ['E2B_API_URL']}/sandboxes/{sandbox}", headers={"X-API-Key": environ["E2B_API_KEY"]}
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:  # as above
+        return str(json.load(answer)["envdAccessToken"])
+
+
+def _run(argv: list[str]) -> None:
+    subprocess.run(argv, check=True)
+
+
 def main() -> None:
     """Measure every provider that can be had, or those that are named."""
-    measures = {"local": local, "docker": docker}
+    measures = {"local": local, "docker": docker, "ssh": ssh, "e2b": e2b}
     named = [name for name in sys.argv[1:] if name in measures]
     with places.folder() as place:
         for name in named or measures:

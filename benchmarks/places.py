@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ def folder() -> Iterator[Path]:
     place = Path(tempfile.mkdtemp(prefix="gmb-"))
     changed = {
         "GITMACHINE_HOME": str(place / "home"),
+        "GM_TESTS_BASE": str(place),
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_CONFIG_GLOBAL": str(place / "gitconfig"),
     }
@@ -98,3 +100,81 @@ def docker() -> Iterator[Docker | None]:
         return
     with service.engine() as engine:
         yield Docker(engine.url, engine.debian)
+
+
+@attrs.frozen
+class Ssh:
+    """An sshd on this host, and an account whose shell has no file to read at its start."""
+
+    user: str
+    port: int
+    key: Path
+    known_hosts: Path
+    control: Path
+
+    @property
+    def options(self) -> dict[str, object]:
+        """The options of a machine there."""
+        given = {"identity_file": [str(self.key)], "known_hosts": [str(self.known_hosts)], "config_file": None}
+        return {"host": "127.0.0.1", "port": self.port, "user": self.user, "agent": False, **given}
+
+    @property
+    def worker(self) -> dict[str, object]:
+        """What a peer is told."""
+        given = {"key": str(self.key), "known_hosts": str(self.known_hosts)}
+        return {"host": "127.0.0.1", "port": self.port, "user": self.user, **given}
+
+    @property
+    def there(self) -> str:
+        """The account's address."""
+        return f"{self.user}@127.0.0.1"
+
+    def command(self, program: str = "ssh") -> list[str]:
+        """Return the beginning of an ssh (or scp) command on one shared connection."""
+        options = [
+            f"ControlPath={self.control}",
+            "ControlMaster=auto",
+            "ControlPersist=60",
+            "IdentitiesOnly=yes",
+            f"UserKnownHostsFile={self.known_hosts}",
+        ]
+        port = "-P" if program == "scp" else "-p"
+        pairs = [word for option in options for word in ("-o", option)]
+        return [program, "-q", "-F", "none", "-i", str(self.key), port, str(self.port), *pairs]
+
+
+@contextmanager
+def ssh(place: Path) -> Iterator[Ssh | None]:
+    """Give an sshd of this run's own, or None after saying why there is none."""
+    from support import sshd as service
+
+    reason = service.missing() or service.accounts_missing()
+    if reason is not None:
+        print(f"\nnothing with SSH: {reason}")
+        yield None
+        return
+    with service.serving_sshd() as server:
+        known_hosts = place / "known_hosts"
+        known_hosts.write_text(server.known_hosts(), encoding="utf-8")
+        found = Ssh(service.DASH, server.port, service.client_key(), known_hosts, place / "control")
+        try:
+            yield found
+        finally:
+            subprocess.run([*found.command(), "-O", "exit", found.there], check=False, stderr=subprocess.DEVNULL)
+
+
+@contextmanager
+def e2b() -> Iterator[dict[str, str]]:
+    """Give the tests' emulator of E2B, in a process of its own, as environment variables."""
+    argv = [sys.executable, "-m", "support.e2b", "--port", "0"]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1] / "tests")}
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=env)
+    try:
+        if process.stdout is None:
+            raise RuntimeError("the emulator has no output")
+        yield json.loads(process.stdout.readline())["environment"]
+    finally:
+        process.terminate()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()

@@ -10,6 +10,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
 
 from benchmarks import places
 from benchmarks.peers import worker
@@ -42,7 +44,7 @@ def docker() -> None:
             with worker("machine", python=sys.executable, **options) as ours:
                 cli = ["docker", "exec", container, "head", "-c", str(count), "/dev/zero"]
                 contenders: dict[str, Callable[[], float | None]] = {
-                    "docker exec | cat": lambda cli=cli: piped(cli, env),
+                    "docker exec | cat": partial(piped, cli, env),
                     OURS: ours,
                 }
                 aims = [Aim(OURS, "docker exec | cat", at_most=1)] if count == 1 << 30 else []
@@ -52,10 +54,32 @@ def docker() -> None:
                 )
 
 
+def ssh(place: Path) -> None:
+    """Measure at each size against `ssh`."""
+    with places.ssh(place) as server:
+        if server is None:
+            return
+        for size, (count, rounds) in SIZES.items():
+            options = {"provider": "ssh", "options": server.options, "work": "stream", "count": count}
+            with worker("machine", python=sys.executable, **options) as ours:
+                argv = [*server.command(), server.there, f"head -c {count} /dev/zero"]
+                channel = worker("asyncssh_channel", command=f"head -c {count} /dev/zero", drop=True, **server.worker)
+                with channel as bare:
+                    contenders: dict[str, Callable[[], float | None]] = {
+                        "ssh | cat": partial(piped, argv),
+                        "asyncssh, dropped": bare,
+                        OURS: ours,
+                    }
+                    aims = [Aim(OURS, "ssh | cat", at_most=1)] if count == 1 << 30 else []
+                    publish(f"p3-ssh, {size}", interleaved(contenders, rounds), against="ssh | cat", aims=aims)
+                judge(f"p3-ssh, {size}", "MiB of memory of the client", ours.peak_bytes() / 2**20, at_most=MEMORY_MIB)
+
+
 def main() -> None:
     """Measure every provider that can be had."""
-    with places.folder():
+    with places.folder() as place:
         docker()
+        ssh(place)
 
 
 if __name__ == "__main__":

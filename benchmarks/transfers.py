@@ -5,6 +5,8 @@ python -m benchmarks transfers
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -73,12 +75,53 @@ def docker(place: Path, sources: dict[str, Path]) -> None:
                 publish(f"p4-docker, {name}", interleaved(contenders, ROUNDS), against="docker cp, in", aims=aims)
 
 
+def ssh(place: Path, sources: dict[str, Path]) -> None:
+    """Measure both ways against `scp` and `rsync`, each on one shared connection."""
+    with places.ssh(place) as server:
+        if server is None:
+            return
+        scp, shell = server.command("scp"), " ".join(server.command())
+        for name, source in sources.items():
+            with ExitStack() as machines:
+                start = partial(worker, "machine", python=sys.executable, provider="ssh", options=server.options)
+                up = machines.enter_context(start(work="upload", source=str(source), target=f"{place.name}/up"))
+                given = {"local": str(source), "source": f"{place.name}/down", "target": str(place / "ours")}
+                down = machines.enter_context(start(work="download", **given))
+                # rsync would skip what is there already.
+                rsync = ["rsync", "-a", "--ignore-times", "--whole-file", "-e", shell]
+                remote = f"{server.there}:{place.name}"
+                _run([*server.command(), server.there, f"mkdir -p {place.name}"])
+                inside = f"{source}/" if source.is_dir() else str(source)
+                theirs = place / "theirs"
+                theirs.mkdir(exist_ok=True)
+                contenders: dict[str, Callable[[], float | None]] = {
+                    "scp, in": partial(_run, [*scp, "-r", str(source), f"{remote}/"]),
+                    "rsync, in": partial(_run, [*rsync, inside, f"{remote}/{source.name}" + "/" * source.is_dir()]),
+                    f"{OURS}, in": up,
+                    "scp, out": partial(_run, [*scp, "-r", f"{remote}/{source.name}", f"{theirs}/"]),
+                    "rsync, out": partial(_run, [*rsync, f"{remote}/{source.name}", f"{theirs}/"]),
+                    f"{OURS}, out": down,
+                }
+                aims = []
+                if name in {"1 GiB", "10 000 files"}:
+                    pairs = [(way, peer) for way in ("in", "out") for peer in ("scp", "rsync")]
+                    aims = [Aim(f"{OURS}, {way}", f"{peer}, {way}", at_most=1) for way, peer in pairs]
+                publish(f"p4-ssh, {name}", interleaved(contenders, ROUNDS), against="scp, in", aims=aims)
+            _run([*server.command(), server.there, f"rm -rf {place.name}"])
+            shutil.rmtree(place / "theirs")
+
+
+def _run(argv: list[str]) -> None:
+    subprocess.run(argv, check=True)
+
+
 def main() -> None:
     """Measure every provider that can be had."""
     with places.folder() as place:
         sources = {name: large_file(place / f"file{count}", count) for name, count in FILES.items()}
         sources |= {name: small_files(place / f"tree{count}", count) for name, count in TREES.items()}
         docker(place, sources)
+        ssh(place, sources)
 
 
 if __name__ == "__main__":
