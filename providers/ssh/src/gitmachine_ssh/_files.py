@@ -14,7 +14,7 @@ from gitmachine.errors import file_error
 from gitmachine_ssh import _filescripts as scripts
 from gitmachine_ssh._errors import PROVIDER, session_errors
 from gitmachine_ssh._scripts import GONE
-from gitmachine_ssh._sftp import Sftp, temporary_name
+from gitmachine_ssh._sftp import RefusedError, Sftp, temporary_name
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,6 +30,7 @@ _WORDS = {
     errno.EINVAL: "it is not a regular file",
     errno.EIO: "the host refused it and does not say why",
 }
+_SAID = {asyncssh.SFTPNoSuchFile: errno.ENOENT, asyncssh.SFTPPermissionDenied: errno.EACCES}
 
 
 class Files:
@@ -69,7 +70,7 @@ class Files:
             try:
                 with session_errors(self._link.where, self._id, "read_file"):
                     return await self.sftp.read(client, target, max_bytes)
-            except (OSError, asyncssh.SFTPError) as error:
+            except (RefusedError, asyncssh.SFTPError) as error:
                 raise await self._refusal("read", path, target, error) from error
         answer = await self._run(scripts.read_script(self._label, target, max_bytes), "read_file")
         self._check(answer.status, "read", path)
@@ -96,7 +97,7 @@ class Files:
                     await client.stat(self._label)
                     await self.sftp.make_parents(client, target)
                     await self.sftp.write(client, target, data)
-        except (OSError, asyncssh.SFTPError) as error:
+        except (RefusedError, asyncssh.SFTPError) as error:
             raise await self._refusal("write", path, target, error, len(data)) from error
 
     async def names(self, path: str) -> list[str]:
@@ -107,7 +108,7 @@ class Files:
             try:
                 with session_errors(self._link.where, self._id, "list_files"):
                     found = await self.sftp.names(client, target)
-            except (OSError, asyncssh.SFTPError) as error:
+            except (RefusedError, asyncssh.SFTPError) as error:
                 raise await self._refusal("list", path, target, error) from error
         else:
             answer = await self._run(scripts.list_script(self._label, target), "list_files")
@@ -123,13 +124,19 @@ class Files:
     async def _run(self, script: bytes, operation: str) -> Answer:
         return await self._shells.run(script, seconds=SCRIPT_SECONDS, operation=operation)
 
-    async def _refusal(self, verb: str, path: str, target: bytes, error: Exception, size: int = 0) -> Exception:
+    async def _refusal(
+        self, verb: str, path: str, target: bytes, error: RefusedError | asyncssh.SFTPError, size: int = 0
+    ) -> Exception:
         """Return what to raise for a refusal; SFTP itself tells little more than that it is one."""
-        if not isinstance(error, asyncssh.SFTPError):
-            return self._error(error.errno or errno.EIO if isinstance(error, OSError) else errno.EIO, verb, path)
+        if isinstance(error, RefusedError):
+            return self._error(error.number, verb, path)
         answer = await self._run(scripts.why_script(self._label, verb, target, size), f"{verb}_file")
+        number = answer.status
+        if number == errno.EIO:
+            # Nothing is wrong with it any more: go by what was said then.
+            number = next((number for kind, number in _SAID.items() if isinstance(error, kind)), number)
         try:
-            self._check(answer.status or errno.EIO, verb, path)
+            self._check(number or errno.EIO, verb, path)
         except (OSError, MachineLostError) as refusal:
             return refusal
         return error

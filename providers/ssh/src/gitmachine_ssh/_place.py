@@ -26,7 +26,7 @@ from gitmachine_ssh._files import Files
 from gitmachine_ssh._link import Link
 from gitmachine_ssh._orders import piped_order, terminal_order
 from gitmachine_ssh._ports import Ports
-from gitmachine_ssh._process import SSHProcess
+from gitmachine_ssh._process import KILLED, SSHProcess, WatchedProcess
 from gitmachine_ssh._session import Session
 from gitmachine_ssh._shells import Answer, Shells, new_token
 
@@ -58,6 +58,8 @@ class Place:
         self.files: Files
         self.pool: WarmPool
         self._directory = ""
+        self._present = ":"
+        """The command that ends a script with `GONE` when the machine is not there."""
         self._id: str | None = None
         self._mark = ""
         self._joined = 0
@@ -70,8 +72,9 @@ class Place:
         home = posixpath.join(directory, "home")
         self.shells.preamble = (
             b"unset _gm_hello; umask 022; HOME=%b GITMACHINE_MACHINE=%b; export HOME GITMACHINE_MACHINE\n"
-            b"[ -f %b ] || exit %d\n"
-        ) % (quote(home), machine_id.encode(), quote(posixpath.join(directory, "label")), _scripts.GONE)
+        ) % (quote(home), machine_id.encode())
+        self._present = f"[ -f {quote_text(posixpath.join(directory, 'label'))} ] || exit {_scripts.GONE}"
+        self.shells.preamble += f"{self._present}\n".encode("utf-8", "surrogateescape")
         self.pool = WarmPool(self._open, plain=self._plain, judge=self._judge, mark=self._mark)
         self.files = Files(self.link, self.shells, machine_id=machine_id, directory=directory, feed=self._feed)
         self._joined = self.link.generation
@@ -113,8 +116,7 @@ class Place:
             orphans = dict(self.shells.orphans)
             kills = {pid: kill_script("", control=pid, hard=True) for pid in orphans}
             answer = await self.run(
-                f"[ -f {quote_text(posixpath.join(self._directory, 'label'))} ] || exit {_scripts.GONE}\n"
-                f"{_scripts.kill_orphans_script(orphans, kills)}\n:",
+                f"{self._present}\n{_scripts.kill_orphans_script(orphans, kills)}\n:",
                 "reconnect",
             )
             if answer.status == _scripts.GONE:
@@ -133,15 +135,13 @@ class Place:
         if isinstance(cause, BROKEN):
             return self._cut(cause)
         try:
-            answer = await self.run(
-                f"[ -f {quote_text(posixpath.join(self._directory, 'label'))} ] || exit {_scripts.GONE}", "execute"
-            )
+            verdict = await self._vanished()
         except MachineUnreachableError as problem:
             return self._cut(problem.__cause__ or problem)
         except MachineError as problem:
             return problem
-        if answer.status == _scripts.GONE:
-            return self._gone("execute")
+        if verdict is not None:
+            return verdict
         return MachineError(
             "the shell that ran the command was killed, so nobody knows how the command ended; it may have run",
             machine_id=self._id,
@@ -162,12 +162,14 @@ class Place:
             operation=operation,
         )
 
+    async def _vanished(self) -> MachineLostError | None:
+        """Return the error to raise when the machine is not there any more."""
+        answer = await self.run(f"{self._present}\n:", "execute")
+        return self._gone("execute") if answer.status == _scripts.GONE else None
+
     async def judged(self, error: Exception) -> Exception:
         """Return what a missing directory means: it is missing, or the machine is."""
-        answer = await self.run(
-            f"[ -f {quote_text(posixpath.join(self._directory, 'label'))} ] || exit {_scripts.GONE}", "execute"
-        )
-        return self._gone("execute") if answer.status == _scripts.GONE else error
+        return await self._vanished() or error
 
     # Commands
 
@@ -175,13 +177,15 @@ class Place:
         """Run a command whose directory and environment are complete."""
         await self.ready()
         assert request.cwd is not None
-        if request.timeout is None:
-            return await self.pool.execute(request, cwd=request.cwd, env=request.env)
-        watch = asyncio.ensure_future(self._probe_late(request.timeout))
+        watch = asyncio.ensure_future(self._probe_late(request.timeout)) if request.timeout is not None else None
         try:
-            return await self.pool.execute(request, cwd=request.cwd, env=request.env)
+            result = await self.pool.execute(request, cwd=request.cwd, env=request.env)
         finally:
-            watch.cancel()
+            if watch is not None:
+                watch.cancel()
+        if result.exit_code == KILLED and (verdict := await self._vanished()) is not None:
+            raise verdict
+        return result
 
     async def _probe_late(self, timeout: float) -> None:
         """Put the connection to the test when a command is not reported after its timeout: it may be half open."""
@@ -196,7 +200,8 @@ class Place:
         """Start a command whose directory and environment are complete."""
         await self.ready()
         assert request.cwd is not None
-        return await self.pool.spawn(request, cwd=request.cwd, env=request.env)
+        process = await self.pool.spawn(request, cwd=request.cwd, env=request.env)
+        return WatchedProcess(process, self._vanished)
 
     async def _plain(self, request: ExecRequest) -> Process:
         """Start a command in a session of its own."""
@@ -309,10 +314,17 @@ class Place:
             raise self.failure("resume", answer)
         self.pool.resume()
 
+    def _kill_all(self) -> str:
+        shell = self.pool.shell
+        if shell is None or not shell.mark_option:
+            return kill_script(self._mark)
+        # One look at all at once, which is much cheaper than one at each, and mostly enough.
+        return f"grep -qs '^Max file locks *{self._mark}' /proc/[0-9]*/limits || exit 0\n{kill_script(self._mark)}"
+
     async def kill_everything(self) -> None:
         """Kill everything; the machine stays."""
         await self.ready()
-        answer = await self.run(kill_script(self._mark), "terminate processes")
+        answer = await self.run(self._kill_all(), "terminate processes")
         if answer.status != 0:
             raise self.failure("terminate processes", answer)
 
@@ -322,7 +334,7 @@ class Place:
         with contextlib.suppress(MachineLostError):  # gone already: what is left of it is removed
             await self.ready()
         assert self._id is not None
-        script = f"( {kill_script(self._mark)} )\n( {_scripts.remove_script(parent, self._id)} )"
+        script = f"( {self._kill_all()} )\n( {_scripts.remove_script(parent, self._id)} )"
         answer = await self.run(script, "stop", seconds=100)
         if answer.status != 0:
             raise self.failure("stop", answer)

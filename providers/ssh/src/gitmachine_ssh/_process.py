@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gitmachine.machines.channel import StreamNumber
     from gitmachine_ssh._session import Session
 
-__all__ = ["SSHProcess"]
+__all__ = ["SSHProcess", "WatchedProcess"]
 
 HIGH_BYTES, LOW_BYTES = 2 << 20, 512 << 10
 """How much output waits for its reader before no more is taken from the connection, and from where on it is again."""
@@ -264,3 +264,52 @@ class SSHProcess(Process):
         if not self._terminal:
             await super().resize(size)
         self.session.resize(size.columns, size.rows)
+
+
+class WatchedProcess(Process):
+    """Another process, whose death by SIGKILL is looked into: its machine may have been removed under it."""
+
+    def __init__(self, process: Process, judge: Callable[[], Awaitable[Exception | None]]) -> None:
+        """Watch over a process; `judge` returns what to raise instead of its end, or None."""
+        self._process = process
+        self._judge = judge
+        self._verdict: Exception | None = None
+        self._killed = False
+
+    @property
+    def id(self) -> str:
+        """The id of the process."""
+        return self._process.id
+
+    @property
+    def stdin(self) -> ByteWriter:
+        """Its input."""
+        return self._process.stdin
+
+    @property
+    def stdout(self) -> AsyncIterator[bytes]:
+        """Its standard output."""
+        return self._process.stdout
+
+    @property
+    def stderr(self) -> AsyncIterator[bytes]:
+        """Its standard error."""
+        return self._process.stderr
+
+    async def wait(self) -> int:
+        """Wait for its exit code."""
+        code = await self._process.wait()
+        if code == KILLED and not self._killed and self._verdict is None:
+            self._verdict = await self._judge()
+        if self._verdict is not None:
+            raise self._verdict
+        return code
+
+    async def kill(self) -> None:
+        """Kill its whole tree."""
+        self._killed = True
+        await self._process.kill()
+
+    async def resize(self, size: TerminalSize) -> None:
+        """Change the size of its terminal."""
+        await self._process.resize(size)

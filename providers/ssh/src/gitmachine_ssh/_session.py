@@ -140,6 +140,10 @@ class Session(asyncssh.SSHClientSession[bytes]):
         if self._over.is_set():
             receiver.ended(self.error)
 
+    def detach(self) -> None:
+        """Keep what comes from now on for the next receiver."""
+        self._receiver = None
+
     @property
     def is_over(self) -> bool:
         """Whether the session has ended."""

@@ -18,11 +18,19 @@ if TYPE_CHECKING:
     from gitmachine_ssh._link import Line, Link
     from gitmachine_ssh._shells import Shells
 
-__all__ = ["Sftp", "temporary_name"]
+__all__ = ["RefusedError", "Sftp", "temporary_name"]
 
 START_SECONDS = 10.0
 BLOCK_BYTES = 128 << 10
 NEW_MODE = 0o644
+
+
+class RefusedError(Exception):
+    """We refuse a file for what it is; `number` is the errno. No OSError, which would look like a cut connection."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 def temporary_name(path: bytes) -> bytes:
@@ -76,12 +84,12 @@ class Sftp:
         self._line, self._client = line, client
 
     async def read(self, client: asyncssh.SFTPClient, path: bytes, max_bytes: int) -> bytes:
-        """Return a file's bytes. Raises OSError with EISDIR, EINVAL or EFBIG, and SFTPError."""
+        """Return a file's bytes. Raises RefusedError and SFTPError."""
         attrs = await client.stat(path)
         _check_regular(attrs)
         size = attrs.size or 0
         if size > max_bytes:
-            raise OSError(errno.EFBIG, "too large")
+            raise RefusedError(errno.EFBIG)
         async with client.open(path, "rb", block_size=BLOCK_BYTES) as file:
             data = _binary(await file.read(size + 1))
             while len(data) > size:  # it grows, or it is one of those that are made up as they are read
@@ -89,11 +97,11 @@ class Sftp:
                 more = _binary(await file.read(min(max(size, 1 << 16), max_bytes + 1 - size), size))
                 data += more
                 if len(data) > max_bytes:
-                    raise OSError(errno.EFBIG, "too large")
+                    raise RefusedError(errno.EFBIG)
         return data
 
     async def write(self, client: asyncssh.SFTPClient, path: bytes, data: bytes) -> None:
-        """Replace a file. Raises OSError with EISDIR or EINVAL, and SFTPError."""
+        """Replace a file. Raises RefusedError and SFTPError."""
         mode = NEW_MODE
         with contextlib.suppress(asyncssh.SFTPNoSuchFile):
             attrs, path = await asyncio.gather(client.stat(path), client.realpath(path))
@@ -135,6 +143,6 @@ def _binary(data: str | bytes) -> bytes:
 
 def _check_regular(attrs: asyncssh.SFTPAttrs) -> None:
     if stat.S_ISDIR(attrs.permissions or 0):
-        raise OSError(errno.EISDIR, "it is a directory")
+        raise RefusedError(errno.EISDIR)
     if not stat.S_ISREG(attrs.permissions or stat.S_IFREG):
-        raise OSError(errno.EINVAL, "it is not a regular file")
+        raise RefusedError(errno.EINVAL)

@@ -24,7 +24,7 @@ __all__ = ["Answer", "Shells", "new_token"]
 
 HELLO_SECONDS = 20.0
 """How long a login may take: the slowest rc files anybody lives with."""
-SPARE = 2
+SPARE = 1
 MAX_ANSWER_BYTES = 256 << 20
 
 
@@ -68,13 +68,16 @@ class Shells:
             QuotaError: the host gives no more sessions.
             MachineError: the login shell does not run ``sh``.
         """
-        self._ready = [session for session in self._ready if not session.is_over]
-        session = self._ready.pop() if self._ready else await self._open()
+        session = await self._get()
         self._refill()
         self._taken[session] = session.hello
         session.attach(receiver)
         session.write(self.preamble)
         return session
+
+    async def _get(self) -> Session:
+        self._ready = [session for session in self._ready if not session.is_over]
+        return self._ready.pop() if self._ready else await self._open()
 
     async def _open(self) -> Session:
         hello = new_token()
@@ -144,13 +147,15 @@ class Shells:
             self._ready.append(session)
 
     async def run(self, script: str | bytes, *, seconds: float, operation: str) -> Answer:
-        """Run a script of ours in a shell of its own and return what it said.
+        """Run a script of ours and return what it said; its shell is there for the next one.
 
         Raises:
             MachineUnreachableError: the connection was cut, or the host did not answer in time.
         """
         call = _Call(new_token())
-        session = await self.take(call)
+        session = await self._get()
+        session.attach(call)
+        answered = False
         try:
             session.write(
                 call.order(script if isinstance(script, bytes) else script.encode("utf-8", "surrogateescape"))
@@ -158,11 +163,17 @@ class Shells:
             with session_errors(self.link.where, None, operation):
                 try:
                     async with asyncio.timeout(seconds):
-                        return await call.answer
+                        answer = await call.answer
+                    answered = True
                 except TimeoutError as error:
                     raise self.link.cut(error) from error
         finally:
-            await asyncio.shield(session.close())
+            if not answered or len(self._ready) >= 2 * SPARE or self._closed:
+                await asyncio.shield(session.close())
+            else:
+                session.detach()
+                self._ready.append(session)
+        return answer
 
     async def close(self) -> None:
         """Close the shells that nobody took."""
@@ -185,11 +196,10 @@ class _Call:
         self._scanners = {number: self._scanner(number) for number in (1, 2)}
 
     def order(self, script: bytes) -> bytes:
-        """Return what to send; the shell ends afterwards."""
+        """Return what to send; nothing of it is left in the shell afterwards."""
         token = self._token.encode()
         return (
-            b"{ exec 3>&1 4>&2; (\n%s\n) </dev/null 3>&- 4>&-; _gm_s=$?; "
-            b"printf '\\036%%s%%s\\n' %s \"$_gm_s\" >&3; printf '\\036%%s\\n' %s >&4; exit; }\n"
+            b"{ (\n%s\n) </dev/null; _gm_s=$?; printf '\\036%%s%%s\\n' %s \"$_gm_s\"; printf '\\036%%s\\n' %s >&2; }\n"
         ) % (script, token, token)
 
     def _scanner(self, number: int) -> MarkerScanner:
