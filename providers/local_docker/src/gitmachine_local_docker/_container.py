@@ -16,8 +16,6 @@ from gitmachine_local_docker._errors import FOREIGN, PROVIDER, is_missing, lost,
 from gitmachine_local_docker._exec import DockerProcess, ExecSpec, start_process
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from gitmachine import ExecResult
     from gitmachine_local_docker._engine import Engine
 
@@ -65,13 +63,11 @@ class Container:
         self,
         script: str,
         *words: str,
-        user: str = "",
-        env: Mapping[str, str] | None = None,
         timeout: float = 60.0,
     ) -> ExecResult:
-        """Run a script of ours to its end."""
+        """Run a script of ours to its end, as root."""
         argv = ("sh", "-c", script, "sh", *words)
-        spec = ExecSpec(argv=argv, cwd="/", env=env or {}, user=user)
+        spec = ExecSpec(argv=argv, cwd="/", env={}, user=ROOT)
         return await run_process(await self.spawn(spec, "execute"), ExecRequest(argv=argv, timeout=timeout))
 
     async def kill(self, mark: str) -> None:

@@ -13,7 +13,7 @@ from gitmachine_local_docker.config import parse_port, parse_size
 if TYPE_CHECKING:
     from gitmachine_local_docker.config import DockerConfig
 
-__all__ = ["CAPABILITIES", "LABEL", "MACHINE_LABEL", "OWNER_LABEL", "create_body", "owner"]
+__all__ = ["CAPABILITIES", "LABEL", "MACHINE_LABEL", "OWNER_LABEL", "USER_LABEL", "WORKDIR_LABEL", "create_body", "owner"]
 
 MACHINE_LABEL = "gitmachine.machine"
 """On every container of ours."""
@@ -21,6 +21,10 @@ LABEL = "gitmachine.label"
 """The key of the session that made it."""
 OWNER_LABEL = "gitmachine.owner"
 """The user and the host that made it."""
+USER_LABEL = "gitmachine.user"
+"""The user that commands run as."""
+WORKDIR_LABEL = "gitmachine.workdir"
+"""The directory that commands start from."""
 
 CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID")
 """What a package manager run by root needs, and ending processes of other users. Of Docker's own default there is no
@@ -41,19 +45,23 @@ def owner() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-def create_body(config: DockerConfig, image: str, label: str | None) -> dict[str, Any]:
+def create_body(config: DockerConfig, user: str, label: str | None) -> dict[str, Any]:
     """Return the body for a container of this configuration.
+
+    The container's own user is root, whose capabilities are those of all its commands: for what has to be done for
+    another user, such as killing its processes, the engine gives root no more than the container's user has.
 
     Args:
         config: what was asked for.
-        image: the image to make it of.
+        user: the user that commands run as.
         label: the session's key.
     """
-    labels = {**config.labels, MACHINE_LABEL: "1", OWNER_LABEL: owner()}
+    labels = {**config.labels, MACHINE_LABEL: "1", OWNER_LABEL: owner(), USER_LABEL: user, WORKDIR_LABEL: config.workdir}
     if label is not None:
         labels[LABEL] = label
     body: dict[str, Any] = {
-        "Image": image,
+        "Image": config.image,
+        "User": "0",
         "Entrypoint": ["sh", "-c", _MAIN if config.init else _MAIN_WITHOUT_INIT],
         "Cmd": [],
         "Env": [f"{name}={value}" for name, value in config.env.items()],
@@ -64,8 +72,6 @@ def create_body(config: DockerConfig, image: str, label: str | None) -> dict[str
         "Volumes": {volume: {} for volume in config.volumes if ":" not in volume},
         "HostConfig": _host_config(config),
     }
-    if config.user is not None:
-        body["User"] = config.user
     if config.read_only:
         body["Volumes"][config.workdir] = {}
     _merge(body, config.extra)

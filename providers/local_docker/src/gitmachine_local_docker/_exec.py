@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from gitmachine import InvalidStateError, MachineError, Process
+from gitmachine import MachineError, Process
 from gitmachine.errors import file_error
 from gitmachine_local_docker._errors import FOREIGN, PROVIDER
 from gitmachine_local_docker._words import embedded
@@ -41,8 +41,9 @@ cd -P -- "$2" 2>/dev/null || {
 }
 unset OLDPWD
 [ -z "$3" ] || ulimit -S -x "$3" 2>/dev/null || ulimit -S -w "$3" 2>/dev/null
+[ -z "$4" ] || stty cols "${4% *}" rows "${4#* }" 2>/dev/null
 printf '%s+%s\\n' "$1" $$
-shift 3
+shift 4
 """
 _REFUSALS = {
     "n": (errno.ENOENT, "does not exist in the machine"),
@@ -59,7 +60,7 @@ class ExecSpec:
         argv: the program and its arguments.
         cwd: an absolute path.
         env: added to the container's environment.
-        user: the user, or "" for the container's own.
+        user: the user, as Docker takes it.
         stdin: whether the input stays open.
         terminal: the terminal to run on, or None.
         mark: what its process tree is known by, or "".
@@ -68,7 +69,7 @@ class ExecSpec:
     argv: Sequence[str]
     cwd: str
     env: Mapping[str, str]
-    user: str = ""
+    user: str
     stdin: bool = False
     terminal: TerminalSize | None = None
     mark: str = ""
@@ -282,7 +283,8 @@ async def start_process(
         aiodocker.DockerError: the engine refused.
     """
     token = f"\x1e{secrets.token_hex(16)}"
-    argv, env = embedded(_BEGIN, [token, spec.cwd, spec.mark, *spec.argv], spec.env)
+    size = f"{spec.terminal.columns} {spec.terminal.rows}" if spec.terminal is not None else ""
+    argv, env = embedded(_BEGIN, [token, spec.cwd, spec.mark, size], spec.argv, spec.env)
     exec_id = await engine.create_exec(container, argv, env=env, user=spec.user, stdin=spec.stdin, tty=bool(spec.terminal))
     stream = await engine.start_exec(exec_id, tty=spec.terminal is not None)
     terminal = spec.terminal
@@ -300,15 +302,15 @@ async def start_process(
     )
     process.begin()
     try:
-        if terminal is not None:
-            with contextlib.suppress(*FOREIGN):  # a command that has ended already has no size
-                await engine.resize_exec(exec_id, terminal)
         async with asyncio.timeout(GREETING_SECONDS):
             said = await asyncio.shield(process.greeted)
         _judge(said, spec, container, await process.wait() if said.startswith("!") else 0)
     except BaseException:
         process.discard()
         raise
+    if terminal is not None:  # the engine refuses it earlier, and where there is no `stty` this is the only way
+        with contextlib.suppress(*FOREIGN):  # a command that has ended already has no size
+            await engine.resize_exec(exec_id, terminal)
     process.pid = said[1:]
     return process
 
@@ -333,13 +335,3 @@ def _judge(said: str, spec: ExecSpec, container: str, code: int) -> None:
             provider=PROVIDER,
             operation="spawn",
         )
-
-
-def paused(container: str | None) -> InvalidStateError:
-    """Return the error for a container that is paused."""
-    return InvalidStateError(
-        "the container is paused: call resume(), or `docker unpause` it",
-        machine_id=container,
-        provider=PROVIDER,
-        operation="execute",
-    )

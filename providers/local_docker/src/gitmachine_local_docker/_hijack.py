@@ -107,7 +107,8 @@ class Hijacked(asyncio.Protocol):
         self._rest = bytes(view[at:]) if at < size else b""
 
     def eof_received(self) -> bool:
-        """Close our side, too."""
+        """Close our side, too: at once, since nobody will read what is still to be sent."""
+        self.close()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:

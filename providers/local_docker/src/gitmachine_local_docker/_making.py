@@ -8,10 +8,11 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import aiodocker
+import attrs
 
 from gitmachine import MachineError, MachineStartError
 from gitmachine_local_docker._container import ROOT, Container
-from gitmachine_local_docker._create import create_body
+from gitmachine_local_docker._create import USER_LABEL, WORKDIR_LABEL, create_body
 from gitmachine_local_docker._errors import FOREIGN, PROVIDER, is_missing, start_errors
 from gitmachine_local_docker._images import pull_image
 from gitmachine_local_docker._setup import INSTALL_GIT, INSTALL_SECONDS, SETUP, Profile, no_git, profile
@@ -54,25 +55,10 @@ class Making:
             raise
 
     async def _create(self) -> str:
-        config, engine = self._config, self._engine
-        if config.pull == "always":
-            await self._pull()
-        try:
-            return await self._create_once()
-        except aiodocker.DockerError as error:
-            if config.pull != "missing" or not is_missing(error) or "image" not in error.message.lower():
-                raise
-        await pull_image(engine, config.image, platform=config.platform, on_progress=self._on_progress)
-        return await self._create_once()
-
-    async def _pull(self) -> None:
-        await pull_image(
-            self._engine, self._config.image, platform=self._config.platform, on_progress=self._on_progress
-        )
-
-    async def _create_once(self) -> str:
         config = self._config
-        body = create_body(config, config.image, self._label)
+        named = await self._image_user()
+        user = config.user or named or ROOT
+        body = create_body(config, user, self._label)
         making = asyncio.ensure_future(self._engine.create(body, name=config.name, platform=config.platform))
         try:
             return await asyncio.shield(making)
@@ -82,6 +68,19 @@ class Making:
                 self.container = await making
             raise
 
+    async def _image_user(self) -> str:
+        """Have the image there, as the policy says; return the user that it names."""
+        if self._config.pull != "always":
+            try:
+                return _user_of(await self._engine.image(self._config.image))
+            except aiodocker.DockerError as error:
+                if self._config.pull == "never" or not is_missing(error):
+                    raise
+        await pull_image(
+            self._engine, self._config.image, platform=self._config.platform, on_progress=self._on_progress
+        )
+        return _user_of(await self._engine.image(self._config.image))
+
     async def _prepare(self, made: Container) -> Profile:
         config = self._config
         known = await self._engine.inspect(made.id)
@@ -89,7 +88,7 @@ class Making:
             raise MachineStartError(await self._why_ended(known), provider=PROVIDER, operation="start")
         found = await examine(made, known, config)
         if not found.git and config.git == "install":
-            result = await made.run(INSTALL_GIT, user=ROOT, timeout=INSTALL_SECONDS)
+            result = await made.run(INSTALL_GIT, timeout=INSTALL_SECONDS)
             if not result.ok:
                 raise no_git(config.image, result)
             found = await examine(made, known, config)
@@ -111,10 +110,23 @@ class Making:
 
 
 async def examine(made: Container, known: dict[str, Any], config: DockerConfig) -> Profile:
-    """Look at a running container from inside; make its working directory if there is none."""
-    user = str(known["Config"].get("User") or "")
-    result = await made.run(SETUP, user or "0", config.workdir, "1" if config.read_only else "", user=ROOT)
-    return profile(result)
+    """Look at a running container from inside; make its working directory if there is none.
+
+    Args:
+        made: the container.
+        known: what the engine says of it.
+        config: for a container that is not of our making.
+    """
+    labels = known["Config"].get("Labels") or {}
+    user = labels.get(USER_LABEL) or known["Config"].get("User") or ROOT
+    workdir = labels.get(WORKDIR_LABEL) or config.workdir
+    volume = workdir in (known["Config"].get("Volumes") or {}) and known["HostConfig"].get("ReadonlyRootfs")
+    found = profile(await made.run(SETUP, user, workdir, "1" if volume else ""))
+    return attrs.evolve(found, user=user, workdir=workdir)
+
+
+def _user_of(image: dict[str, Any]) -> str:
+    return str((image.get("Config") or {}).get("User") or "")
 
 
 def is_gone_for_good(known: dict[str, Any]) -> bool:

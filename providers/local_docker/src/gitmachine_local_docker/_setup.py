@@ -71,11 +71,15 @@ class Profile:
         uid: the number of the user that commands run as.
         home: a directory that is the user's.
         git: whether there is git.
+        user: that user, as Docker takes it.
+        workdir: the directory that commands start from.
     """
 
     uid: str
     home: str
     git: bool
+    user: str = ""
+    workdir: str = ""
 
 
 def profile(result: ExecResult) -> Profile:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 __all__ = ["embedded"]
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SHELLS_OWN = frozenset(
+    "BASHOPTS BASH_ENV CDPATH ENV EUID GROUPS IFS LINENO OLDPWD OPTIND PPID PS4 PWD SHELLOPTS UID _".split()
+)
+"""What a shell would take for itself, or stumble over, on its way to the command."""
 
 
 def _is_text(word: str) -> bool:
@@ -31,26 +35,30 @@ def _decoding(variable: str, word: str) -> str:
     return f"{variable}=$(printf {shlex.quote(octal + 'x')}); {variable}=${{{variable}%x}}\n"
 
 
-def embedded(script: str, words: Sequence[str], env: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """Return the argv of a shell that runs `script` with `words`, then becomes what is left of them; and its environment.
+def embedded(script: str, own: Sequence[str], argv: Sequence[str], env: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """Return the argv of a shell that runs `script` and becomes `argv`; and the environment to give to that shell.
 
-    The script shifts away the words that are its own. Words and values that are no text are put into its text.
+    The script finds the words `own` and shifts them away. What is no text goes into the script's; names that a shell
+    would drop go through ``env``. All else stays out of the command line, which the engine logs.
 
     Raises:
-        ConfigError: a variable's name is no text.
+        ConfigError: a variable's name is not UTF-8.
     """
-    begin, plain = "", []
-    odd = any(not _is_text(word) for word in words)
-    if odd:
-        begin = "set --\n"
+    begin, plain, through = "", [], []
+    for name, value in env.items():
+        if not _is_text(name):
+            raise ConfigError(f"the variable {name!r} cannot be given to a command by the Docker engine")
+        if not _IDENTIFIER.fullmatch(name) or name in _SHELLS_OWN:
+            through.append(f"{name}={value}")
+        elif _is_text(value):
+            plain.append(f"{name}={value}")
+        else:
+            begin += _decoding(name, value) + f"export {name}\n"
+    words = [*own, *(("env", "--", *through) if through else ()), *argv]
+    if not all(map(_is_text, words)):
+        begin += "set --\n"
         for word in words:
             begin += _decoding("gm_word", word) + 'set -- "$@" "$gm_word"\n'
         begin += "unset gm_word\n"
-    for name, value in env.items():
-        if _is_text(name) and _is_text(value):
-            plain.append(f"{name}={value}")
-        elif not _IDENTIFIER.fullmatch(name):
-            raise ConfigError(f"the variable {name!r} cannot be given to a command by the Docker engine")
-        else:
-            begin += _decoding(name, value) + f"export {name}\n"
-    return ["sh", "-c", f'{begin}{script}exec "$@"\n', "sh", *(() if odd else words)], plain
+        words = []
+    return ["sh", "-c", f'{begin}{script}exec "$@"\n', "sh", *words], plain

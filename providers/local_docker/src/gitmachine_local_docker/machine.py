@@ -18,7 +18,7 @@ from gitmachine.execution import ExecRequest
 from gitmachine.machine import DEFAULT_MAX_READ_BYTES, Capability, Host, Machine, MachineState
 from gitmachine_local_docker import _files
 from gitmachine_local_docker._container import Container
-from gitmachine_local_docker._create import LABEL, MACHINE_LABEL, OWNER_LABEL, owner
+from gitmachine_local_docker._create import LABEL, MACHINE_LABEL, OWNER_LABEL, WORKDIR_LABEL, owner
 from gitmachine_local_docker._endpoint import find_endpoint
 from gitmachine_local_docker._engine import Engine
 from gitmachine_local_docker._errors import PROVIDER, lost, machine_errors
@@ -137,7 +137,9 @@ class DockerMachine(Machine):
     def _adopt(self, known: dict[str, Any]) -> None:
         """Take over a container that runs, or is paused."""
         self._id = str(known["Id"])
-        self.label = (known["Config"].get("Labels") or {}).get(LABEL) or None
+        labels = known["Config"].get("Labels") or {}
+        self.label = labels.get(LABEL) or None
+        self.workdir = labels.get(WORKDIR_LABEL) or self.config.workdir
         assert self._engine is not None
         self._container = Container(self._engine, self._id)
         self._state = MachineState.PAUSED if known["State"].get("Paused") else MachineState.RUNNING
@@ -179,13 +181,13 @@ class DockerMachine(Machine):
         env = dict(request.env)
         if request.terminal is not None:
             env.setdefault("TERM", "xterm-256color")
-        if request.user is None:
+        if request.user is None or request.user == about.user:
             env.setdefault("HOME", about.home)
         spec = ExecSpec(
             argv=request.command,
             cwd=posixpath.join(self.workdir, request.cwd) if request.cwd is not None else self.workdir,
             env=env,
-            user=request.user or "",
+            user=request.user or about.user,
             stdin=request.open_stdin or request.terminal is not None,
             terminal=request.terminal,
         )
