@@ -134,6 +134,8 @@ class Edge:
         if session is None:
             return _gone(sandbox.sandbox_id)
         headers = [(name, value) for name, value in request.headers.items() if name.lower() not in _HOP]
+        if request[STRUCK].any("unknown"):  # what is packed cannot be added to
+            headers = [(name, value) for name, value in headers if name.lower() != "accept-encoding"]
         skipped = ["User-Agent", "Accept", "Accept-Encoding", "Content-Type"]
         try:
             async with session.request(
@@ -163,7 +165,8 @@ async def _carry(request: web.Request, answer: aiohttp.ClientResponse) -> web.St
     framed = answer.content_type == "application/connect+json"
     if struck.first("cut", "after") or struck.first("status", "after") or (struck.any("unknown") and not framed):
         # The front still has to decide what goes out.
-        return web.Response(status=answer.status, headers=headers, body=await answer.read())
+        plain = [(name, value) for name, value in headers if name.lower() != "content-length"]
+        return web.Response(status=answer.status, headers=plain, body=await answer.read())
     response = web.StreamResponse(status=answer.status, headers=headers)
     if "Content-Length" not in answer.headers and answer.status not in {204, 304}:
         response.enable_chunked_encoding()

@@ -67,9 +67,12 @@ class Outlet:
         await self._response.write(chunk)
 
     async def _frame(self, flags: int, payload: bytes) -> None:
-        await self._before_frame()
+        if self._frames == 0:
+            await self._midway()
         if self._over:
             return
+        if (delay := self._struck.any("delay")) is not None and delay.each:
+            await asyncio.sleep(delay.seconds)
         event = _kind(payload)
         if (event == "keepalive" and self._struck.any("no-keepalive")) or (
             event == "end" and self._struck.any("no-end")
@@ -84,13 +87,12 @@ class Outlet:
         await self._send(envelope(flags, payload))
         if self._struck.any("unknown") and not flags & END:
             await self._send(envelope(0, b'{"event":{"futureEvent":{"value":1}},"futureField":[1,2]}'))
+        await self._midway()
 
-    async def _before_frame(self) -> None:
-        if (delay := self._struck.any("delay")) is not None and delay.each:
-            await asyncio.sleep(delay.seconds)
+    async def _midway(self) -> None:
         for kind in _MIDWAY:
             fault = self._struck.first(kind, midway=True)
-            if fault is None or fault.frames is None or self._frames < fault.frames:
+            if fault is None or fault.frames is None or self._frames != fault.frames or self._over:
                 continue
             await self.finish()
             if kind == "cut":

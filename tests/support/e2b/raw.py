@@ -72,7 +72,9 @@ class Raw:
 
     def __init__(self, emulator: Emulator) -> None:
         self.emulator = emulator
-        self.http = httpx.Client(timeout=SECONDS, trust_env=False, limits=httpx.Limits(max_connections=None))
+        self.http = httpx.Client(
+            timeout=SECONDS, trust_env=False, verify=False, limits=httpx.Limits(max_connections=None)
+        )
         self._made: list[str] = []
 
     def __enter__(self) -> Self:

@@ -90,7 +90,9 @@ class Sandboxes:
         return list(self._all.values())
 
     def running(self) -> list[Sandbox]:
-        return [sandbox for sandbox in self._all.values() if sandbox.state == "running"]
+        return [
+            sandbox for sandbox in self._all.values() if sandbox.state == "running" and sandbox.transition != "killing"
+        ]
 
     def get(self, sandbox_id: str) -> Sandbox | None:
         """Find a sandbox that is not being killed; also by the older form `<id>-<client>`."""
