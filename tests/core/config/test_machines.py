@@ -110,6 +110,21 @@ def test_secrets_that_are_written_out_are_not_stored() -> None:
     assert stored == {"other_key": "${KEY}", "host": "h", "deep": [{"path": "/p"}]}
 
 
+def test_what_must_not_be_written_out_has_to_come_from_a_variable() -> None:
+    @attrs.frozen(kw_only=True)
+    class LoginConfig:
+        password: str | None = attrs.field(default=None, metadata={"secret": True, "written": False})
+
+    assert storable_options(LoginConfig, {"password": "${PW}"}) == {"password": "${PW}"}
+    assert storable_options(LoginConfig, {"password": len}) == {}
+    with pytest.raises(ConfigError, match=r"must not be written out: write \$\{VARIABLE\}.* @ password") as caught:
+        storable_options(LoginConfig, {"password": "hunter2"})
+    assert "hunter2" not in str(caught.value)
+    tables = settings(providers={"login": {"password": "hunter2"}})
+    problems = check_tables(tables, lambda _name: LoginConfig, {})
+    assert [problem.partition(" @ ")[2] for problem in problems] == ["providers.login.password"]
+
+
 @pytest.mark.parametrize("option", ["", "x", "=1", ".a=1", "a.=1", "a..b=1"])
 def test_an_option_needs_a_key_and_a_value(option: str) -> None:
     with pytest.raises(ConfigError, match="expected key=value, not"):

@@ -23,6 +23,7 @@ __all__ = [
     "resolve_machine",
     "restore_options",
     "storable_options",
+    "written_out",
 ]
 
 DEFAULT_PROVIDER = "local"
@@ -166,9 +167,26 @@ def resolve_machine(
 
 
 def storable_options(cls: type, unresolved: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options fit to be stored as JSON: secrets that are written out, not as ``${VAR}``, are left out."""
+    """Return options fit to be stored as JSON: secrets that are written out, not as ``${VAR}``, are left out.
+
+    Raises:
+        ConfigError: one is written out whose field says ``metadata={"written": False}``.
+    """
+    problems = written_out(cls, unresolved)
+    if problems:
+        raise ConfigError(*problems)
     secret = {field.alias or field.name for field in configurable(cls) if is_secret(field)}
     return {key: _jsonable(value) for key, value in unresolved.items() if key not in secret or variables(value)}
+
+
+def written_out(cls: type, unresolved: Mapping[str, Any]) -> list[str]:
+    """Return a problem for each option that has to come from a variable and stands there as text."""
+    names = [field.alias or field.name for field in configurable(cls) if not field.metadata.get("written", True)]
+    return [
+        f"it must not be written out: write ${{VARIABLE}}, and have its value in the environment @ {name}"
+        for name in names
+        if isinstance(unresolved.get(name), str) and not variables(unresolved[name])
+    ]
 
 
 def _jsonable(value: Any) -> Any:
@@ -229,6 +247,7 @@ def _check_table(
     cls = class_of(provider)
     if cls is None:
         return problems
+    problems += [problem.replace("@ ", f"@ {path}.") for problem in written_out(cls, table)]
     _values, wrong = structure_fields(cls, data)
     for key, error in wrong:
         # A required key that is absent may come from another layer; a value without its variable has no type yet.
