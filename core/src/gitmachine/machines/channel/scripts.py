@@ -61,7 +61,8 @@ _gm_gather() {
         [ "$_gm_start" -ge "${_gm_since:-0}" ] && _gm_marked "$_gm_q" "$1"; then _gm_in=1
       fi
       [ "$_gm_in" ] || continue
-      if [ ! "$_gm_since" ] || [ "$_gm_start" -lt "$_gm_since" ]; then _gm_since=$_gm_start; fi
+      # Without one, what is found first need not be the oldest: /proc/10 comes before /proc/9.
+      if [ "$2" ] && { [ ! "$_gm_since" ] || [ "$_gm_start" -lt "$_gm_since" ]; }; then _gm_since=$_gm_start; fi
       _gm_each
       _gm_set="$_gm_set$_gm_q " _gm_new=1
     done
