@@ -51,6 +51,7 @@ ALIASES = {
     "str | Callable[[], str | GitCredential | None] | None": "TokenSource",
     "Iterable[bytes]": "AsyncIterable[bytes]",
     "Run": "AsyncRun",
+    "Terminal": "AsyncTerminal",
 }
 """How the blocking class spells what the asynchronous one calls so."""
 
@@ -118,6 +119,12 @@ def template(tmp_path_factory):
     return make_remote(tmp_path_factory.mktemp("sync") / "remote.git", commits=3)
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    """Be in a directory of the test's own: what is downloaded lands there."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def remote(template, tmp_path):
     path = tmp_path / "remote.git"
@@ -157,7 +164,10 @@ CALLS = [
     ("list_files", ("dir",), {}),
     ("upload", (__file__, "dir/up.py"), {}),
     ("download", ("dir", "here"), {"max_entries": 10}),
-    ("download", ("missing", "nowhere"), {"max_bytes": 10}),
+    ("open_terminal", ("true",), {"columns": 100}),
+    ("snapshot", ("one",), {}),
+    ("snapshots", (), {}),
+    ("delete_snapshot", ("one",), {}),
     ("diff", (), {}),
     ("changes", (), {}),
     ("plugin_options", ("policy",), {}),
@@ -218,8 +228,7 @@ def test_every_method_is_called():
     assert {name for name, _, _ in CALLS} | set(PROPERTIES) | constructors == set(ASYNC)
 
 
-def test_each_pair_gives_the_same_answer_or_error(arguments, remote, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_each_pair_gives_the_same_answer_or_error(arguments, remote, tmp_path):
     second = tmp_path / "second.git"
     git("clone", "--quiet", "--bare", remote, second)
     events = {AsyncGitMachine: [], GitMachine: []}

@@ -120,11 +120,17 @@ if TYPE_CHECKING:
     from gitmachine.session.run import (
         AsyncRun,
     )
+    from gitmachine.session.terminal import (
+        AsyncTerminal,
+    )
     from gitmachine.sync import (
         GitMachine,
     )
     from gitmachine.sync.run import (
         Run,
+    )
+    from gitmachine.sync.terminal import (
+        Terminal,
     )
 
 __version__ = "0.1.0"
@@ -227,14 +233,17 @@ _EXPORTS = {
     ),
     "session": ("AsyncGitMachine",),
     "session.run": ("AsyncRun",),
+    "session.terminal": ("AsyncTerminal",),
     "sync": ("GitMachine",),
     "sync.run": ("Run",),
+    "sync.terminal": ("Terminal",),
 }
 _HOMES = {name: module for module, names in _EXPORTS.items() for name in names}
 
 __all__ = [
     "AsyncGitMachine",
     "AsyncRun",
+    "AsyncTerminal",
     "AuthenticationError",
     "Capability",
     "Change",
@@ -304,6 +313,7 @@ __all__ = [
     "Settings",
     "StateError",
     "StopRefused",
+    "Terminal",
     "TerminalSize",
     "Transfer",
     "UnknownProviderError",

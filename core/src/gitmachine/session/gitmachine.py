@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 
 from gitmachine.session.git_verbs import AsyncGitVerbs
+from gitmachine.session.machine_verbs import AsyncMachineVerbs
 from gitmachine.session.runtime import AsyncRuntime
 from gitmachine.steps import pausing, starting, stopping
 from gitmachine.steps.context import Context
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncGitMachine", "context_of"]
 
 
-class AsyncGitMachine(AsyncGitVerbs, AsyncRuntime):
+class AsyncGitMachine(AsyncGitVerbs, AsyncRuntime, AsyncMachineVerbs):
     """Run commands on a git repository inside an isolated machine, on one branch, and bring the work back as commits.
 
     Use it with ``async with``: entering starts, leaving stops, also after an exception. Safe for many tasks at once.

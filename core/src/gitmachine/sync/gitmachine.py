@@ -11,6 +11,7 @@ from gitmachine.machine import Machine, MachineState
 from gitmachine.session import AsyncGitMachine, context_of
 from gitmachine.steps import starting
 from gitmachine.sync.git_verbs import GitVerbs
+from gitmachine.sync.machine_verbs import MachineVerbs
 from gitmachine.sync.runtime import LifecycleCallback, Runtime
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["GitMachine", "view_of"]
 
 
-class GitMachine(GitVerbs, Runtime):
+class GitMachine(GitVerbs, Runtime, MachineVerbs):
     """Run commands on a git repository inside an isolated machine, on one branch, and bring the work back as commits.
 
     Use it with ``with``: entering starts, leaving stops, also after an exception. Safe for many threads at once.
