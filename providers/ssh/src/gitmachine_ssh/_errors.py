@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,9 @@ class HostKeyError(MachineUnreachableError):
 
 def reason_of(error: BaseException) -> str:
     """Return a foreign error in lower-case words; a bare TimeoutError has none of its own."""
-    if isinstance(error, OSError) and error.strerror:
+    if isinstance(error, OSError) and (error.errno or 0) > 0:
+        text = os.strerror(error.errno or 0)
+    elif isinstance(error, OSError) and error.strerror:
         text = error.strerror
     else:
         text = getattr(error, "reason", "") or str(error)
