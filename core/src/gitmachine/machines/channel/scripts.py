@@ -39,30 +39,34 @@ _gm_marked() {
 the process carries a mark that begins so."""
 
 # Round after round over /proc: what belongs is stopped, so that it can make no more children, until a round finds
-# nothing new. With a control shell ($2) the first round looks only for its children: their start time spares the
-# older processes of a busy host the reading of their limits.
+# nothing new. Reading costs a system call for each byte in some shells, so nothing is read twice without need: what is
+# older than the control shell ($2) is none of its commands', and who was there before us without a mark gets none.
 _GATHER = (
     PROBES
     + r"""
 _gm_gather() {
-  _gm_set=" $3 " _gm_round=0 _gm_since=
+  _gm_set=" $3 " _gm_old=" $$ $2 " _gm_bare=' ' _gm_round=0 _gm_since=0
+  _gm_stat "$$" && _gm_own=$_gm_start
+  [ ! "$2" ] || { _gm_stat "$2" && _gm_since=$_gm_start; }
   while [ "$_gm_round" -lt 200 ]; do
     _gm_round=$((_gm_round + 1)) _gm_new=
     for _gm_d in /proc/[0-9]*; do
       _gm_q=${_gm_d#/proc/}
-      case "$_gm_set$$ $2 " in *" $_gm_q "*) continue ;; esac
+      case "$_gm_old$_gm_set" in *" $_gm_q "*) continue ;; esac
       _gm_stat "$_gm_q" || continue
+      if [ "$_gm_start" -lt "$_gm_since" ]; then _gm_old="$_gm_old$_gm_q "; continue; fi
       case $_gm_state in [ZX]) continue ;; esac
       _gm_in=
       if [ "$_gm_parent" = "$2" ]; then _gm_in=1
       else case "$_gm_set" in *" $_gm_parent "* | *" $_gm_session "*) _gm_in=1 ;; esac
       fi
-      if [ ! "$_gm_in" ] && [ "$1" ] && { [ ! "$2" ] || [ "$_gm_round" -gt 1 ]; } &&
-        [ "$_gm_start" -ge "${_gm_since:-0}" ] && _gm_marked "$_gm_q" "$1"; then _gm_in=1
+      if [ ! "$_gm_in" ] && [ "$1" ]; then
+        case $_gm_bare in *" $_gm_q "*) continue ;; esac
+        if _gm_marked "$_gm_q" "$1"; then _gm_in=1
+        elif [ "$_gm_start" -lt "${_gm_own:-0}" ]; then _gm_bare="$_gm_bare$_gm_q "
+        fi
       fi
       [ "$_gm_in" ] || continue
-      # Without one, what is found first need not be the oldest: /proc/10 comes before /proc/9.
-      if [ "$2" ] && { [ ! "$_gm_since" ] || [ "$_gm_start" -lt "$_gm_since" ]; }; then _gm_since=$_gm_start; fi
       _gm_each
       _gm_set="$_gm_set$_gm_q " _gm_new=1
     done
