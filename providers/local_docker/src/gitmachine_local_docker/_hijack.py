@@ -96,14 +96,20 @@ class Hijacked(asyncio.Protocol):
         if self._rest:
             data = self._rest + data
         view, at, size = memoryview(data), 0, len(data)
+        stream, pieces = 0, []  # what comes together for one stream is handed on together
         while size - at >= _HEADER_BYTES:
             length = int.from_bytes(view[at + 4 : at + 8], "big")
             if size - at - _HEADER_BYTES < length:
                 break
-            at += _HEADER_BYTES
+            if pieces and view[at] != stream:
+                self._sink(stream, b"".join(pieces))
+                pieces.clear()
+            stream, at = view[at], at + _HEADER_BYTES
             if length:
-                self._sink(data[at - _HEADER_BYTES], bytes(view[at : at + length]))
+                pieces.append(view[at : at + length])
             at += length
+        if pieces:
+            self._sink(stream, b"".join(pieces))
         self._rest = bytes(view[at:]) if at < size else b""
 
     def eof_received(self) -> bool:
@@ -135,19 +141,26 @@ class Hijacked(asyncio.Protocol):
         assert self._transport is not None
         self._transport.write(request)
 
+    def write(self, data: bytes) -> None:
+        """Write to the command's input; nothing where that has ended."""
+        if not self.lost and not self._input_ended and self._transport is not None:
+            self._transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait until there is room for more, or nobody reads any more."""
+        await self._writable.wait()
+
     async def send(self, data: bytes) -> None:
-        """Write to the command's input.
+        """Write to the command's input, and wait for room.
 
         Raises:
             BrokenPipeError: nobody reads any more.
         """
-        if self.lost or self._transport is None or self._input_ended:
+        if not self.lost and not self._input_ended:
+            self.write(data)
+            await self.drain()
+        if self.lost or self._input_ended:
             raise BrokenPipeError("the command's input is closed")
-        self._transport.write(data)
-        if not self._writable.is_set():
-            await self._writable.wait()
-            if self.lost:
-                raise BrokenPipeError("the command's input is closed")
 
     def end_input(self) -> None:
         """End the command's input; its output goes on."""

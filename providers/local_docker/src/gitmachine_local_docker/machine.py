@@ -24,10 +24,13 @@ from gitmachine_local_docker._engine import Engine
 from gitmachine_local_docker._errors import PROVIDER, lost, machine_errors
 from gitmachine_local_docker._exec import ExecSpec
 from gitmachine_local_docker._making import Making, examine, is_gone_for_good
+from gitmachine_local_docker._warm import warm_pool
 from gitmachine_local_docker.config import DockerConfig
 
 if TYPE_CHECKING:
     from gitmachine import ExecResult, Process
+    from gitmachine.machines.channel import WarmPool
+    from gitmachine_local_docker._exec import DockerProcess
     from gitmachine_local_docker._images import OnProgress
     from gitmachine_local_docker._setup import Profile
 
@@ -63,6 +66,7 @@ class DockerMachine(Machine):
         self._engine: Engine | None = None
         self._container: Container | None = None
         self._profile: Profile | None = None
+        self._pool: WarmPool | None = None
 
     @classmethod
     async def connect(cls, machine_id: str, config: DockerConfig | None = None) -> DockerMachine:
@@ -104,9 +108,9 @@ class DockerMachine(Machine):
             engine = await self._reach()
             with machine_errors(engine.dialer, self._id, "stop"):
                 await engine.remove(self._id)
-        self._id = self._container = self._profile = None
+            await self._let_go()
+        self._id = self._profile = None
         self._state = MachineState.STOPPED
-        await self._let_go()
 
     async def pause(self) -> None:
         """Freeze every process, by the cgroup's freezer."""
@@ -118,6 +122,8 @@ class DockerMachine(Machine):
                 if "already paused" not in error.message:
                     raise
         self._state = MachineState.PAUSED
+        if self._pool is not None:
+            self._pool.pause()
 
     async def resume(self) -> None:
         """Continue what `pause` froze."""
@@ -129,6 +135,8 @@ class DockerMachine(Machine):
                 if "is not paused" not in error.message:
                     raise
         self._state = MachineState.RUNNING
+        if self._pool is not None:
+            self._pool.resume()
 
     async def close(self) -> None:
         """Let go of the container; it runs on."""
@@ -154,15 +162,20 @@ class DockerMachine(Machine):
         engine = self._engine
         if engine is None or engine.loop is not asyncio.get_running_loop():
             engine = self._engine = Engine(await asyncio.to_thread(find_endpoint, self.config))
+            self._pool = None
             self._container = Container(engine, self._id) if self._id is not None else None
         return engine
 
     async def _let_go(self) -> None:
         engine, self._engine, self._container = self._engine, None, None
+        pool, self._pool = self._pool, None
         if engine is not None and engine.loop is asyncio.get_running_loop():
+            if pool is not None:
+                await pool.close()
             await engine.close()
 
-    async def _ready(self) -> tuple[Container, Profile]:
+    async def _ready(self) -> tuple[Container, Profile, WarmPool]:
+        """Return what commands need; for a machine that was taken over it is found out now."""
         await self._reach()
         self._known()
         container = self._container
@@ -171,27 +184,52 @@ class DockerMachine(Machine):
             with machine_errors(container.engine.dialer, container.id, "execute"):
                 known = await container.engine.inspect(container.id)
             self._profile = await examine(container, known, self.config)
-        return container, self._profile
+        if self._pool is None:
+            self._pool = warm_pool(container, self._profile.user, self._plain)
+        return container, self._profile, self._pool
 
     # Commands
 
+    async def execute(self, request: ExecRequest) -> ExecResult:
+        """Run a command to its end."""
+        container, about, pool = await self._ready()
+        cwd, env = self._surroundings(request, about)
+        if not pool.serves(request):
+            result = await super().execute(request)
+        else:
+            result = await pool.execute(request, cwd=cwd, env=env)
+        return result
+
     async def spawn(self, request: ExecRequest) -> Process:
         """Start a command."""
-        container, about = await self._ready()
+        _, about, pool = await self._ready()
+        if not pool.serves(request):
+            return await self._plain(request)
+        cwd, env = self._surroundings(request, about)
+        return await pool.spawn(request, cwd=cwd, env=env)
+
+    def _surroundings(self, request: ExecRequest, about: Profile) -> tuple[str, dict[str, str]]:
         env = dict(request.env)
         if request.terminal is not None:
             env.setdefault("TERM", "xterm-256color")
         if request.user is None or request.user == about.user:
             env.setdefault("HOME", about.home)
-        spec = ExecSpec(
-            argv=request.command,
-            cwd=posixpath.join(self.workdir, request.cwd) if request.cwd is not None else self.workdir,
-            env=env,
-            user=request.user or about.user,
-            stdin=request.open_stdin or request.terminal is not None,
-            terminal=request.terminal,
+        return posixpath.join(self.workdir, request.cwd) if request.cwd is not None else self.workdir, env
+
+    async def _plain(self, request: ExecRequest) -> DockerProcess:
+        """Start a command by an exec of its own."""
+        container, about, _ = await self._ready()
+        cwd, env = self._surroundings(request, about)
+        return await container.spawn(
+            ExecSpec(
+                argv=request.command,
+                cwd=cwd,
+                env=env,
+                user=request.user or about.user,
+                stdin=request.open_stdin or request.terminal is not None,
+                terminal=request.terminal,
+            )
         )
-        return await container.spawn(spec)
 
     # Files
 

@@ -1,0 +1,67 @@
+"""Shells for the warm channel: each an exec of ``sh`` that stays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gitmachine import MachineError
+from gitmachine.machines.channel import ChannelLostError, WarmPool
+from gitmachine_local_docker._errors import PROVIDER, machine_errors
+
+if TYPE_CHECKING:
+    from gitmachine.machines.channel import Duplex, Plain, Receiver
+    from gitmachine_local_docker._container import Container
+    from gitmachine_local_docker._hijack import Hijacked
+
+__all__ = ["warm_pool"]
+
+
+class _Shell:
+    """One exec's streams, as the pool wants them."""
+
+    def __init__(self, stream: Hijacked) -> None:
+        self._stream = stream
+        self.write = stream.write
+        self.drain = stream.drain
+
+    def pause_reading(self) -> None:
+        """Let nothing arrive."""
+        self._stream.hold(True)
+
+    def resume_reading(self) -> None:
+        """Let it arrive again."""
+        self._stream.hold(False)
+
+    async def close(self) -> None:
+        """Close the connection; the engine ends the shell's input, and it exits."""
+        self._stream.close()
+
+
+def warm_pool(container: Container, user: str, plain: Plain) -> WarmPool:
+    """Return a pool of shells in a container.
+
+    Args:
+        container: where.
+        user: whom the shells belong to.
+        plain: how to run what the pool cannot serve.
+    """
+
+    async def connect(receiver: Receiver) -> Duplex:
+        engine = container.engine
+        with machine_errors(engine.dialer, container.id, "execute"):
+            exec_id = await engine.create_exec(container.id, ["sh"], env=[], user=user, stdin=True, tty=False)
+            stream = await engine.start_exec(exec_id, tty=False)
+        stream.deliver(lambda number, data: receiver.feed(1 if number == 1 else 2, data), receiver.ended)
+        return _Shell(stream)
+
+    async def judge(error: ChannelLostError) -> Exception:
+        if not await container.is_alive():
+            return await container.death("execute")
+        return MachineError(
+            "the shell that ran the command was killed, by the command itself or by somebody else; the container goes on",
+            machine_id=container.id,
+            provider=PROVIDER,
+            operation="execute",
+        )
+
+    return WarmPool(connect, plain=plain, judge=judge, mark=container.mark)
