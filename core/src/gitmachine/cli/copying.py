@@ -56,7 +56,7 @@ class _Local:
     """What a path of this host says.
 
     Attributes:
-        path: the path; a link is followed where a slash at the end says so.
+        path: the path; of a source that ends in a slash, what a link leads to.
         name: what is called so.
         content: whether only the content of a directory is meant.
         directory: whether it is a directory, or is to be one.
@@ -76,7 +76,7 @@ def sides(source: str, target: str) -> Sides:
     """
     from_machine, to_machine = _machine_side(source), _machine_side(target)
     if (from_machine is None) == (to_machine is None):
-        number = "neither SRC nor DST is" if from_machine is None else "SRC and DST both are"
+        number = "neither SRC nor DST is" if from_machine is None else "both SRC and DST are"
         raise click.UsageError(
             f"{number} in a machine: expected NAME:path on one side, and a path of this host on the other "
             "(./a:b is one)"
@@ -92,10 +92,10 @@ def _machine_side(text: str) -> tuple[str, str] | None:
     return (name, path) if colon and name and "/" not in name else None
 
 
-def _local(text: str) -> _Local:
+def _local(text: str, *, source: bool) -> _Local:
     path = Path(text)
     return _Local(
-        path=path.resolve() if text.endswith(("/", "/.")) else path,
+        path=path.resolve() if source and text.endswith(("/", "/.")) else path,
         name=os.path.basename(os.path.abspath(text)),  # noqa: PTH100, PTH119  # a link keeps its own name
         content=text == "." or text.endswith("/."),
         directory=text.endswith("/") or path.is_dir(),
@@ -135,7 +135,7 @@ def cp(*, source: str, target: str, max_bytes: int, as_json: bool, config: Path 
     from gitmachine.cli.acting import act
 
     given = sides(source, target)
-    local = _local(given.here)
+    local = _local(given.here, source=given.inward)
     if given.here == "-" and not given.inward and as_json:
         raise click.UsageError("--json needs standard output for its document: copy to a file")
     progress = Progress(quiet=as_json)
