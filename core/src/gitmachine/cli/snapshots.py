@@ -1,0 +1,60 @@
+"""``gitmachine snapshot`` and ``snapshots``: copies of a machine's disk that new machines can be made from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from gitmachine.cli.messages import say
+from gitmachine.cli.options import config_option, debug_option, json_option, name_argument
+from gitmachine.cli.output import write_json, write_line
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gitmachine.session import AsyncGitMachine
+
+__all__ = ["snapshot", "snapshots"]
+
+
+@click.command()
+@click.option("--name", "wanted", metavar="SNAPSHOT", help="What to call it; else the provider chooses.")
+@json_option
+@config_option
+@debug_option
+@name_argument
+def snapshot(*, name: str, wanted: str | None, as_json: bool, config: Path | None) -> None:
+    """Save the disk of the machine NAME, which goes on, and print what a new machine can be made from."""
+    from gitmachine.cli.acting import act
+
+    made = act(name, lambda gm: gm.snapshot(wanted), doing="snapshot", config=config)
+    if as_json:
+        write_json({"snapshot": made})
+    else:
+        write_line(made)
+
+
+@click.command()
+@click.option("--delete", "unwanted", multiple=True, metavar="SNAPSHOT", help="Delete it first; may be given again.")
+@json_option
+@config_option
+@debug_option
+@name_argument
+def snapshots(*, name: str, unwanted: tuple[str, ...], as_json: bool, config: Path | None) -> None:
+    """List the snapshots that were made of the machine NAME and still exist, the oldest first."""
+    from gitmachine.cli.acting import act
+
+    async def work(gm: AsyncGitMachine) -> list[str]:
+        for one in unwanted:
+            await gm.delete_snapshot(one)
+        return await gm.snapshots()
+
+    found = act(name, work, doing="snapshots", config=config, adopt=False)
+    if as_json:
+        write_json({"snapshots": found})
+    elif found:
+        for one in found:
+            write_line(one)
+    else:
+        say("no snapshot")
