@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-from support.sshd import client_key, serving_sshd
 
 from gitmachine import ExecRequest
 from gitmachine_ssh import SSHConfig, SSHMachine
+from support.sshd import client_key, serving_sshd
 
 PATIENCE_SECONDS = 60
 

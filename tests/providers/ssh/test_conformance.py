@@ -13,11 +13,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from support.sshd import BASH, BUSYBOX, client_key, serving_sshd
 
 from gitmachine import Machine
 from gitmachine.testing import MachineConformance
 from gitmachine_ssh import SSHConfig, SSHMachine
+from support.sshd import BASH, BUSYBOX, client_key, serving_sshd
 
 pytest_plugins = ["gitmachine.testing.plugin"]
 

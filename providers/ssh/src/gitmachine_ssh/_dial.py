@@ -11,7 +11,7 @@ import asyncssh
 import attrs
 
 from gitmachine import ConfigError
-from gitmachine_ssh._errors import connect_errors, refused
+from gitmachine_ssh._errors import connect_errors, reason_of, refused
 from gitmachine_ssh._hostkeys import HostKeys
 
 if TYPE_CHECKING:
@@ -99,9 +99,9 @@ async def _connect(
     own = options.known_hosts
     files = config.known_hosts or (tuple(map(str, own)) if isinstance(own, list) else ())
     keys = await asyncio.to_thread(HostKeys, files, accept_new=config.accept_new)
-    settled: dict[str, Any] = {"known_hosts": keys.known, "client_factory": lambda: _Client(keys)}
+    settled: dict[str, Any] = {"known_hosts": keys.known, "client_factory": lambda: _Client(keys), "tunnel": tunnel}
     if tunnel is not None:
-        settled |= {"tunnel": tunnel, "proxy_command": None}
+        settled["proxy_command"] = None
     try:
         connection = await asyncssh.connect(config.host, config.port or (), options=options, config=None, **settled)
     except asyncssh.HostKeyNotVerifiable as error:
@@ -169,8 +169,26 @@ async def _tried(config: SSHConfig, options: asyncssh.SSHClientConnectionOptions
                 agent.close()
     if config.password is not None:
         tried.append("the password")
+    tried += await asyncio.to_thread(_locked, config)
     user = f"as {options.username!r}: "
     return user + (", ".join(tried) if tried else "nothing, since there is no key and no password")
+
+
+def _locked(config: SSHConfig) -> list[str]:
+    """Return the keys that could not be unlocked: the library opens them when the host has accepted their public half.
+
+    A callable is not asked again.
+    """
+    problems: list[str] = []
+    passphrase = config.passphrase
+    if callable(passphrase):
+        return problems
+    for name in config.identity_file:
+        try:
+            asyncssh.read_private_key(Path(name).expanduser(), passphrase)
+        except (OSError, asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
+            problems.append(f"{name} cannot be used: {reason_of(error)}")
+    return problems
 
 
 def _shown(pair: asyncssh.SSHKeyPair) -> str:

@@ -210,11 +210,11 @@ class SSHProcess(Process):
         task, over = asyncio.ensure_future(work), asyncio.ensure_future(self._over.wait())
         try:
             await asyncio.wait([task, over], return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise BrokenPipeError("the command does not read any more")
         finally:
             task.cancel()
             over.cancel()
-        if self._over.is_set():
-            raise BrokenPipeError("the command does not read any more")
 
     @property
     def id(self) -> str:
