@@ -161,7 +161,9 @@ async def test_a_command_has_no_time_limit_unless_asked(emulator, machine):
 
 
 async def test_a_terminal_is_one(machine):
-    process = await machine.spawn(ExecRequest(shell="stty size; echo $TERM", terminal=TerminalSize(columns=90, rows=20)))
+    process = await machine.spawn(
+        ExecRequest(shell="stty size; echo $TERM", terminal=TerminalSize(columns=90, rows=20))
+    )
     output = b"".join([piece async for piece in process.stdout])
     assert output == b"20 90\r\nxterm-256color\r\n"
     assert await process.wait() == 0

@@ -111,7 +111,22 @@ def test_an_open_input_is_the_wrappers_own(shell):
     assert run(shell, ["cat"], way="none", stdin=b"hello")[1] == b""
 
 
-WORDS = ["", " ", "a'b", '"', "$HOME", "`x`", "two\nlines\n", "-n", "--", "%s", "ü", "\udcff\udcfe\n", "\udc81\udc88x", "\\"]
+WORDS = [
+    "",
+    " ",
+    "a'b",
+    '"',
+    "$HOME",
+    "`x`",
+    "two\nlines\n",
+    "-n",
+    "--",
+    "%s",
+    "ü",
+    "\udcff\udcfe\n",
+    "\udc81\udc88x",
+    "\\",
+]
 
 
 def test_words_arrive_exactly_whatever_they_hold(shell):
@@ -175,7 +190,9 @@ def script(shell, text, *arguments, cwd):
     )
 
 
-@pytest.mark.parametrize("name", ["plain", "with space", "two\nlines\n", "-dash", "$(touch pwned)", "ü", "\udcff", "a\\0b"])
+@pytest.mark.parametrize(
+    "name", ["plain", "with space", "two\nlines\n", "-dash", "$(touch pwned)", "ü", "\udcff", "a\\0b"]
+)
 def test_a_file_of_any_name_is_placed_read_and_listed(shell, tmp_path, name):
     path = f"{tmp_path}/new/{name}"
     data = bytes(range(256))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 PROBLEMS = (Refusal, Broken, RecordError, FrameError)
 KILL_WAIT_SECONDS = 2.0
 KILL_ATTEMPTS = 3
+ASK_SECONDS = 10.0
 
 
 class E2BProcess(Process):
@@ -123,12 +124,27 @@ class E2BProcess(Process):
             async with self.envd.stream(method, message, user=user) as messages:
                 async for payload in messages:
                     await self._take(payload)
+            if self.terminal and not self.over:
+                await self._ask_for_end()
         except PROBLEMS as error:
             problem = error
         if self._started is not None and not self._started.done():
             self._started.set_exception(problem)
         elif not self.over:
             self._fail(await self._explain(problem))
+
+    async def _ask_for_end(self) -> None:
+        """Ask for an end that the stream did not tell, though it ended well: it is kept for half a minute."""
+        with contextlib.suppress(TimeoutError):
+            async with (
+                asyncio.timeout(ASK_SECONDS),
+                self.envd.stream("process.Process/Connect", {"process": {"pid": self.pid}}) as messages,
+            ):
+                async for payload in messages:
+                    event = decode_event(payload)
+                    if isinstance(event, Output):
+                        return  # it goes on, and what it wrote meanwhile is lost
+                    await self._take(payload)
 
     async def _take(self, payload: bytes) -> None:
         event = decode_event(payload)
@@ -263,6 +279,8 @@ class E2BProcess(Process):
     async def kill(self) -> None:
         """Kill the whole process tree, and wait a moment for the end."""
         if self.over:
+            if self._failure is not None:
+                await self._killer(self.mark)  # only its stream is known to have ended
             return
         self._output.open_up()
         self._errors.open_up()
