@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 import aiodocker
 import attrs
 
-from gitmachine import ExecRequest, MachineError, MachineLostError
+from gitmachine import ExecRequest, MachineError
 from gitmachine.execution import run_process
 from gitmachine.machines.channel import kill_script, machine_mark, new_mark
-from gitmachine_local_docker._errors import FOREIGN, PROVIDER, is_missing, lost, machine_errors
+from gitmachine_local_docker._errors import FOREIGN, is_missing, lost, machine_errors
 from gitmachine_local_docker._exec import DockerProcess, ExecSpec, start_process
 
 if TYPE_CHECKING:
@@ -25,6 +26,32 @@ ROOT = "0"
 KILLED = 137
 LINGER_SECONDS = 10.0
 POLL_SECONDS = 0.05
+
+# What hides from its mark has to leave its parents, too, and becomes a child of process 1: like the container's main
+# process, which is the oldest of them. $s holds all of stat, whatever the name in it is.
+SWEEP = """\
+about() {
+  s=; while IFS= read -r x || [ -n "$x" ]; do s="$s$x "; done <"/proc/$1/stat" || return 1
+  set -- ${s##*) }; parent=$2; start=${20}
+}
+main= since=
+for d in /proc/[0-9]*; do
+  p=${d#/proc/}; about "$p" 2>/dev/null || continue
+  if [ "$parent" = 1 ] && { [ -z "$main" ] || [ "$start" -lt "$since" ]; }; then main=$p since=$start; fi
+done
+set_=" "
+new=1
+while [ -n "$new" ]; do
+  new=
+  for d in /proc/[0-9]*; do
+    p=${d#/proc/}
+    case "$set_$main $$ 1 " in *" $p "*) continue ;; esac
+    about "$p" 2>/dev/null || continue
+    case " 1$set_" in *" $parent "*) kill -STOP "$p" 2>/dev/null; set_="$set_$p " new=1 ;; esac
+  done
+done
+[ "$set_" = " " ] || kill -KILL $set_ 2>/dev/null
+"""
 KILL_SECONDS = 30.0
 
 
@@ -41,6 +68,9 @@ class Container:
         self.engine = engine
         self.id = container
         self.mark = machine_mark(container)
+        self.oom_kills = 0
+        """How often the kernel had killed for want of memory when it was last asked."""
+        self._oom_at = -1.0
 
     async def spawn(self, spec: ExecSpec, operation: str = "spawn") -> DockerProcess:
         """Start a command.
@@ -72,8 +102,11 @@ class Container:
 
     async def kill(self, mark: str) -> None:
         """Kill every process that carries a mark; by root, since they may belong to anybody."""
-        argv = ("sh", "-c", f"{kill_script(mark)}\necho done", "sh")
-        process = await self.spawn(ExecSpec(argv=argv, cwd="/", env={}, user=ROOT, mark=new_mark(self.mark)), "kill")
+        await self._finish(("sh", "-c", f"{kill_script(mark)}\necho done", "sh"), "kill")
+
+    async def _finish(self, argv: tuple[str, ...], operation: str) -> None:
+        """Run a command until it says done."""
+        process = await self.spawn(ExecSpec(argv=argv, cwd="/", env={}, user=ROOT), operation)
         try:
             async with asyncio.timeout(KILL_SECONDS):
                 # Its own end may be reported late, when the engine waits for what was killed.
@@ -82,6 +115,21 @@ class Container:
                         return
         finally:
             process.discard()
+
+    async def terminate(self) -> None:
+        """Kill every process but the container's first and the shells that are waiting for commands."""
+        argv = ("sh", "-c", f"{kill_script(self.mark)}\n{SWEEP}\necho done", "sh")
+        await self._finish(argv, "terminate_processes")
+
+    async def ran_out_of_memory(self, since: float) -> bool:
+        """Whether the kernel killed a process of the container for want of memory since then (monotonic seconds)."""
+        try:
+            count = oom_kills((await self.run(OOM_SCRIPT, timeout=LINGER_SECONDS)).stdout)
+        except MachineError:
+            return False
+        if count > self.oom_kills:
+            self.oom_kills, self._oom_at = count, time.monotonic()
+        return self._oom_at >= since
 
     async def exit_code(self, exec_id: str) -> int:
         """Return the exit code of a command whose streams have ended.
@@ -171,8 +219,3 @@ def oom_kills(text: str) -> int:
     """Return the number in what `OOM_SCRIPT` printed."""
     match = _OOM.search(text)
     return int(match[1]) if match else 0
-
-
-def unsupported_lost(error: MachineError) -> bool:
-    """Whether an error says that the machine is gone."""
-    return isinstance(error, MachineLostError) and error.provider == PROVIDER

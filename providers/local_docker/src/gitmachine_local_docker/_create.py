@@ -13,7 +13,16 @@ from gitmachine_local_docker.config import parse_port, parse_size
 if TYPE_CHECKING:
     from gitmachine_local_docker.config import DockerConfig
 
-__all__ = ["CAPABILITIES", "LABEL", "MACHINE_LABEL", "OWNER_LABEL", "USER_LABEL", "WORKDIR_LABEL", "create_body", "owner"]
+__all__ = [
+    "CAPABILITIES",
+    "LABEL",
+    "MACHINE_LABEL",
+    "OWNER_LABEL",
+    "USER_LABEL",
+    "WORKDIR_LABEL",
+    "create_body",
+    "owner",
+]
 
 MACHINE_LABEL = "gitmachine.machine"
 """On every container of ours."""
@@ -29,6 +38,8 @@ WORKDIR_LABEL = "gitmachine.workdir"
 CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID")
 """What a package manager run by root needs, and ending processes of other users. Of Docker's own default there is no
 AUDIT_WRITE, MKNOD, NET_RAW, SETFCAP, SETPCAP, SYS_CHROOT."""
+
+_IN_MEMORY = {"/tmp": "rw,exec,nosuid,nodev,mode=1777", "/run": "rw,nosuid,nodev,mode=755"}  # noqa: S108  # inside
 
 # A number of seconds, not "infinity", which not every sleep knows; 68 years are enough.
 _MAIN = "exec sleep 2147483647"
@@ -56,7 +67,13 @@ def create_body(config: DockerConfig, user: str, label: str | None) -> dict[str,
         user: the user that commands run as.
         label: the session's key.
     """
-    labels = {**config.labels, MACHINE_LABEL: "1", OWNER_LABEL: owner(), USER_LABEL: user, WORKDIR_LABEL: config.workdir}
+    labels = {
+        **config.labels,
+        MACHINE_LABEL: "1",
+        OWNER_LABEL: owner(),
+        USER_LABEL: user,
+        WORKDIR_LABEL: config.workdir,
+    }
     if label is not None:
         labels[LABEL] = label
     body: dict[str, Any] = {
@@ -99,7 +116,7 @@ def _host_config(config: DockerConfig) -> dict[str, Any]:
     if config.runtime is not None:
         host["Runtime"] = config.runtime
     if config.read_only:
-        host["Tmpfs"] = {"/tmp": "rw,exec,nosuid,nodev,mode=1777", "/run": "rw,nosuid,nodev,mode=755"}
+        host["Tmpfs"] = dict(_IN_MEMORY)
     return host
 
 

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import aiohttp
-from aiohttp.client_proto import ResponseHandler
 
 from gitmachine_local_docker._tls import relay, shake_hands
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any
+
+    from aiohttp.client_proto import ResponseHandler
 
     from gitmachine_local_docker._endpoint import Endpoint
 
@@ -92,7 +93,7 @@ class Dialer:
         ours, theirs = _pair()
         try:
             process = await asyncio.create_subprocess_exec(
-                *_ssh_argv(self.endpoint), stdin=theirs, stdout=theirs, stderr=asyncio.subprocess.PIPE
+                *_ssh_argv(self.endpoint), stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=asyncio.subprocess.PIPE
             )
         except BaseException:
             ours.close()

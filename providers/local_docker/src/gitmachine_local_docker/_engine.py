@@ -62,9 +62,9 @@ class Engine:
     async def create(self, body: Mapping[str, Any], *, name: str | None, platform: str | None) -> str:
         """Create a container; return its id."""
         params = {key: value for key, value in (("name", name), ("platform", platform)) if value is not None}
-        async with asyncio.timeout(SLOW_SECONDS):
-            async with self._request("POST", "containers/create", params=params, json=body) as response:
-                return str((await response.json())["Id"])
+        request = self._request("POST", "containers/create", params=params, json=body)
+        async with asyncio.timeout(SLOW_SECONDS), request as response:
+            return str((await response.json())["Id"])
 
     async def start(self, container: str) -> None:
         """Start a created container."""
@@ -102,10 +102,7 @@ class Engine:
 
     async def labelled(self, *labels: str) -> list[dict[str, Any]]:
         """Return the containers, running or not, that carry all these labels (``name`` or ``name=value``)."""
-        async with asyncio.timeout(CALL_SECONDS):
-            filters = json.dumps({"label": list(labels)})
-            found = await self._docker.containers.list(all=True, filters=filters)
-            return [container._container for container in found]
+        return await self._listing("containers/json", labels, all="true")
 
     # Commands
 
@@ -123,9 +120,7 @@ class Engine:
         """Start a prepared command; return its streams."""
         async with asyncio.timeout(CALL_SECONDS):
             version = self._docker.api_version
-            return await hijack(
-                self.dialer, f"/{version}/exec/{exec_id}/start", {"Detach": False, "Tty": tty}, tty=tty
-            )
+            return await hijack(self.dialer, f"/{version}/exec/{exec_id}/start", {"Detach": False, "Tty": tty}, tty=tty)
 
     async def inspect_exec(self, exec_id: str) -> dict[str, Any]:
         """Return what the engine knows of a command."""
@@ -145,11 +140,14 @@ class Engine:
             return await self._docker.images.inspect(name)
 
     async def images(self, label: str) -> list[dict[str, Any]]:
-        """Return the images that carry a label, newest first."""
-        async with asyncio.timeout(CALL_SECONDS):
-            filters = json.dumps({"label": [label]})
-            found = await self._docker.images.list(filters=filters)
-            return sorted(found, key=lambda image: image["Created"], reverse=True)
+        """Return the images that carry a label."""
+        return await self._listing("images/json", (label,))
+
+    async def _listing(self, path: str, labels: Sequence[str], **params: str) -> list[dict[str, Any]]:
+        params["filters"] = json.dumps({"label": list(labels)})
+        async with asyncio.timeout(CALL_SECONDS), self._request("GET", path, params=params) as response:
+            found: list[dict[str, Any]] = await response.json()
+            return found
 
     async def delete_image(self, name: str) -> None:
         """Remove an image's name, and the image with the last; fine when it is gone already."""
@@ -160,11 +158,11 @@ class Engine:
                 if error.status != 404:
                     raise
 
-    async def commit(self, container: str, *, repository: str, tag: str, labels: Mapping[str, str]) -> str:
+    async def commit(self, container: str, *, repository: str, tag: str, labels: Mapping[str, str], user: str) -> str:
         """Make an image of a container's disk; return its id. The container is frozen meanwhile."""
         async with asyncio.timeout(SLOW_SECONDS):
             made = await self._docker.containers.container(container).commit(
-                repository=repository, tag=tag, config={"Labels": dict(labels)}
+                repository=repository, tag=tag, config={"Labels": dict(labels), "User": user}
             )
             return str(made["Id"])
 

@@ -43,7 +43,10 @@ NO_CONNECTION = 900
 """The status that aiodocker gives to a connection that could not be made."""
 
 _ADVICE = (
-    (r"no space left on device", "the engine's disk is full: free some space, `docker system prune` shows what could go"),
+    (
+        r"no space left on device",
+        "the engine's disk is full: free some space, `docker system prune` shows what could go",
+    ),
     (
         r"port is already allocated|address already in use",
         "another container or program has this port: choose another in `ports`, or name only the inner port",
@@ -53,7 +56,10 @@ _ADVICE = (
         r"storage-opt is supported only|--storage-opt|pquota",
         "the engine's storage driver cannot limit a disk (overlay2 on xfs with pquota can): leave `disk` out",
     ),
-    (r"unknown runtime|runtime .*not found|unknown or invalid runtime", "the engine has no such `runtime`: `docker info` lists them"),
+    (
+        r"unknown runtime|runtime .*not found|unknown or invalid runtime",
+        "the engine has no such `runtime`: `docker info` lists them",
+    ),
     (r"network .* not found", "make it with `docker network create`, or take bridge or none as `network`"),
     (r"bind source path does not exist", "a path in `volumes` has to exist on the engine's host"),
     (r"minimum memory limit", "give more `memory`: the engine needs at least 6m"),
@@ -66,7 +72,10 @@ _ADVICE = (
         r"executable file not found|no such file or directory: unknown|stat sh: no such file",
         "the image has no `sh`: a machine needs a POSIX shell",
     ),
-    (r"unable to find user|no matching entries in passwd", "the image has no such `user`: give a uid, or add the account"),
+    (
+        r"unable to find user|no matching entries in passwd",
+        "the image has no such `user`: give a uid, or add the account",
+    ),
     (r"invalid .*capability|unknown capability", "`cap_add` takes names such as NET_RAW"),
 )
 
@@ -146,7 +155,9 @@ def command_errors(error: BaseException, machine_id: str | None, operation: str)
     if status == 409 and "is paused" in text:
         message = "the container was paused by somebody else: call resume(), or `docker unpause` it"
         return InvalidStateError(message, machine_id=machine_id, provider=PROVIDER, operation=operation)
-    if status in {304, 409, 500} and re.search(r"is not running|not running|is restarting|cannot exec in a stopped", text):
+    if status in {304, 409, 500} and re.search(
+        r"is not running|not running|is restarting|cannot exec in a stopped", text
+    ):
         return lost("it does not run any more", machine_id, operation)
     message = _with_advice(f"the container could not {operation.replace('_', ' ')}: {text}")
     return MachineError(message, machine_id=machine_id, provider=PROVIDER, operation=operation)

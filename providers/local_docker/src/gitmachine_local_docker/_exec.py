@@ -1,11 +1,10 @@
-"""Commands by the engine's exec: the plain way, for terminals, live input and whatever the warm channel cannot serve."""
+"""Commands by the engine's exec: the plain way, for terminals, live input and all that the warm channel cannot serve."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import errno
-import os
 import secrets
 from collections import deque
 from typing import TYPE_CHECKING
@@ -285,7 +284,9 @@ async def start_process(
     token = f"\x1e{secrets.token_hex(16)}"
     size = f"{spec.terminal.columns} {spec.terminal.rows}" if spec.terminal is not None else ""
     argv, env = embedded(_BEGIN, [token, spec.cwd, spec.mark, size], spec.argv, spec.env)
-    exec_id = await engine.create_exec(container, argv, env=env, user=spec.user, stdin=spec.stdin, tty=bool(spec.terminal))
+    exec_id = await engine.create_exec(
+        container, argv, env=env, user=spec.user, stdin=spec.stdin, tty=bool(spec.terminal)
+    )
     stream = await engine.start_exec(exec_id, tty=spec.terminal is not None)
     terminal = spec.terminal
 
@@ -330,7 +331,7 @@ def _judge(said: str, spec: ExecSpec, container: str, code: int) -> None:
     if said.startswith("!"):
         reason = " ".join(said[1:].split()) or f"it ended with {code} before it began"
         raise MachineError(
-            f"the machine cannot start {os.path.basename(spec.argv[0])!r}: {reason}",
+            f"the machine cannot start {spec.argv[0]!r}: {reason}",
             machine_id=container,
             provider=PROVIDER,
             operation="spawn",

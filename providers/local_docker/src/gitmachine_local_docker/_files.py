@@ -38,7 +38,9 @@ LC_ALL=C; export LC_ALL
 umask 022
 fail() {{ rm -f -- "$tmp"; exit {REFUSED}; }}
 file=$1; tmp=
-if [ -L "$file" ]; then file=$(readlink -f -- "$file") && [ -n "$file" ] || {{ echo "No such file or directory" >&2; fail; }}; fi
+if [ -L "$file" ]; then
+  file=$(readlink -f -- "$file") && [ -n "$file" ] || {{ echo "No such file or directory" >&2; exit {REFUSED}; }}
+fi
 if [ -d "$file" ]; then echo "Is a directory" >&2; exit {REFUSED}; fi
 if [ -e "$file" ] && [ ! -f "$file" ]; then echo "Invalid argument: it is not a regular file" >&2; exit {REFUSED}; fi
 dir=${{file%/*}}; dir=${{dir:-/}}

@@ -96,7 +96,7 @@ class Hijacked(asyncio.Protocol):
         if self._rest:
             data = self._rest + data
         view, at, size = memoryview(data), 0, len(data)
-        stream, pieces = 0, []  # what comes together for one stream is handed on together
+        stream, pieces = 0, list[memoryview]()  # what comes together for one stream is handed on together
         while size - at >= _HEADER_BYTES:
             length = int.from_bytes(view[at + 4 : at + 8], "big")
             if size - at - _HEADER_BYTES < length:

@@ -88,7 +88,7 @@ def _refusal(image: str, error: BaseException, *, known: bool) -> MachineStartEr
     registry = registry_of(image)
     login = "docker login" if registry == HUB else f"docker login {registry}"
     fields = {"provider": PROVIDER, "operation": "start"}
-    if re.search(r"unauthorized|authentication required|no basic auth|incorrect username|access denied|denied:", said, re.I):
+    if re.search(r"unauthorized|authentication required|no basic auth|incorrect username|denied", said, re.I):
         what = "does not accept the credentials for" if known else "wants credentials for"
         more = " (or it has no such image)" if "does not exist" in said else ""
         return AuthenticationError(f"the registry {what} {image!r}{more}: {said}: run `{login}`", **fields)

@@ -122,6 +122,7 @@ async def examine(made: Container, known: dict[str, Any], config: DockerConfig) 
     workdir = labels.get(WORKDIR_LABEL) or config.workdir
     volume = workdir in (known["Config"].get("Volumes") or {}) and known["HostConfig"].get("ReadonlyRootfs")
     found = profile(await made.run(SETUP, user, workdir, "1" if volume else ""))
+    made.oom_kills = found.oom_kills
     return attrs.evolve(found, user=user, workdir=workdir)
 
 

@@ -17,7 +17,8 @@ __all__ = ["INSTALL_GIT", "INSTALL_SECONDS", "SETUP", "Profile", "no_git", "prof
 INSTALL_SECONDS = 900.0
 
 # Run by root. $1 the container's user as Docker takes it (name or uid, with :group or without), $2 the working
-# directory, $3 whether that is a volume of ours. Prints the uid, the home and whether there is git.
+# directory, $3 whether that is a volume of ours. Prints the uid, whether there is git, how often memory ran out, the
+# home.
 SETUP = """\
 LC_ALL=C; export LC_ALL
 user=${1%%:*}; group=; case $1 in *:*) group=${1#*:};; esac
@@ -44,7 +45,8 @@ if command -v git >/dev/null 2>&1; then
   # Whose files they are says nothing in a container that has one user; and mounted trees belong to anybody.
   grep -q '^\\[safe\\]' /etc/gitconfig 2>/dev/null || printf '[safe]\\n\\tdirectory = *\\n' >>/etc/gitconfig 2>/dev/null
 fi
-printf '%s\\n%s\\n%s\\n' "$uid" "$git" "$home"
+kills=$(cat /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control 2>/dev/null | grep '^oom_kill ')
+printf '%s\\n%s\\n%s\\n%s\\n' "$uid" "$git" "${kills#* }" "$home"
 """
 
 INSTALL_GIT = """\
@@ -71,6 +73,7 @@ class Profile:
         uid: the number of the user that commands run as.
         home: a directory that is the user's.
         git: whether there is git.
+        oom_kills: how often the kernel has killed for want of memory.
         user: that user, as Docker takes it.
         workdir: the directory that commands start from.
     """
@@ -78,6 +81,7 @@ class Profile:
     uid: str
     home: str
     git: bool
+    oom_kills: int = 0
     user: str = ""
     workdir: str = ""
 
@@ -88,12 +92,14 @@ def profile(result: ExecResult) -> Profile:
     Raises:
         MachineStartError: it failed.
     """
-    lines = result.stdout.split("\n", 2)
-    if result.exit_code != 0 or len(lines) != 3:
+    lines = result.stdout.split("\n", 3)
+    if result.exit_code != 0 or len(lines) != 4:
         said = " ".join(result.stderr.split()) or f"exit code {result.exit_code}"
         message = f"the container cannot be prepared: {said}: choose another `workdir`, or another `user`"
         raise MachineStartError(message, provider=PROVIDER, operation="start")
-    return Profile(uid=lines[0], git=lines[1] == "yes", home=lines[2].removesuffix("\n"))
+    uid, git, kills, home = lines
+    count = int(kills) if kills.isdecimal() else 0
+    return Profile(uid=uid, git=git == "yes", oom_kills=count, home=home.removesuffix("\n"))
 
 
 def no_git(image: str, result: ExecResult | None = None) -> MachineStartError:
@@ -105,5 +111,5 @@ def no_git(image: str, result: ExecResult | None = None) -> MachineStartError:
         )
     else:
         said = " ".join(result.stderr[-1000:].split())
-        message = f"the image {image!r} has no git, and installing it failed: {said}: it needs a network and a root user"
+        message = f"the image {image!r} has no git, and installing it failed: {said}: it needs a network"
     return MachineStartError(message, provider=PROVIDER, operation="start")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from gitmachine import MachineError
@@ -57,8 +58,11 @@ def warm_pool(container: Container, user: str, plain: Plain) -> WarmPool:
     async def judge(error: ChannelLostError) -> Exception:
         if not await container.is_alive():
             return await container.death("execute")
+        if await container.ran_out_of_memory(time.monotonic() - 60):
+            what = "the container ran out of memory, and the kernel killed the shell that ran the command: give it more"
+            return MachineError(what, machine_id=container.id, provider=PROVIDER, operation="execute")
         return MachineError(
-            "the shell that ran the command was killed, by the command itself or by somebody else; the container goes on",
+            "the shell that ran the command was killed, by the command or by somebody else; the container goes on",
             machine_id=container.id,
             provider=PROVIDER,
             operation="execute",

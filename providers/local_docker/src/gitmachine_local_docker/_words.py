@@ -16,7 +16,8 @@ __all__ = ["embedded"]
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SHELLS_OWN = frozenset(
-    "BASHOPTS BASH_ENV CDPATH ENV EUID GROUPS IFS LINENO OLDPWD OPTIND PPID PS4 PWD SHELLOPTS UID _".split()
+    ("BASHOPTS", "BASH_ENV", "CDPATH", "ENV", "EUID", "GROUPS", "IFS", "LINENO", "OLDPWD", "OPTIND", "PPID")
+    + ("PS4", "PWD", "SHELLOPTS", "UID", "_")
 )
 """What a shell would take for itself, or stumble over, on its way to the command."""
 
@@ -35,7 +36,9 @@ def _decoding(variable: str, word: str) -> str:
     return f"{variable}=$(printf {shlex.quote(octal + 'x')}); {variable}=${{{variable}%x}}\n"
 
 
-def embedded(script: str, own: Sequence[str], argv: Sequence[str], env: Mapping[str, str]) -> tuple[list[str], list[str]]:
+def embedded(
+    script: str, own: Sequence[str], argv: Sequence[str], env: Mapping[str, str]
+) -> tuple[list[str], list[str]]:
     """Return the argv of a shell that runs `script` and becomes `argv`; and the environment to give to that shell.
 
     The script finds the words `own` and shifts them away. What is no text goes into the script's; names that a shell

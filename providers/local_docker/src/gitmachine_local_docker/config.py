@@ -13,7 +13,7 @@ from gitmachine import ConfigError
 __all__ = ["DEFAULT_IMAGE", "DockerConfig"]
 
 DEFAULT_IMAGE = "buildpack-deps:bookworm-scm"
-"""Debian with git, an official image without a language in it: the smallest one that every architecture has with git."""
+"""Debian with git: an official image, without a language in it, that most images of languages are made from."""
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([bkmgt]?)(?:i?b)?", re.IGNORECASE)
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -53,6 +53,13 @@ def parse_port(text: str) -> Port:
     if match is None or not 0 < int(match[3]) < 1 << 16 or not int(match[2] or 0) < 1 << 16:
         raise ConfigError(f"expected a port, host:port or address:host:port, not {text!r}")
     return Port((match[1] or "127.0.0.1").strip("[]"), int(match[2] or 0), int(match[3]), match[4] or "tcp")
+
+
+def movable(text: str) -> str:
+    """Return an entry of `ports` with the choice of the outer port left to the engine: two cannot have the same."""
+    port = parse_port(text)
+    address = f"[{port.address}]" if ":" in port.address else port.address
+    return f"{address}:0:{port.inside}/{port.protocol}"
 
 
 def _strings(value: Any) -> tuple[str, ...]:
@@ -121,11 +128,11 @@ class DockerConfig:
 
     Attributes:
         image: what the container is made of; it needs a POSIX ``sh``, and git (see `git`).
-        pull: ``missing`` pulls an image that the engine does not have, ``always`` asks the registry each time, ``never``
-            takes what is there.
+        pull: ``missing`` pulls an image that the engine does not have, ``always`` asks the registry each time,
+            ``never`` takes what is there.
         name: the container's name; None lets the engine make one up. Only one machine can have it at a time.
-        docker_host: the engine, such as ``unix:///run/docker.sock``, ``tcp://host:2376`` or ``ssh://user@host``; None is
-            the one that the ``docker`` command would use.
+        docker_host: the engine, such as ``unix:///run/docker.sock``, ``tcp://host:2376`` or ``ssh://user@host``; None
+            is the one that the ``docker`` command would use.
         context: the name of a Docker context to take the engine from.
         cpus: how many processors it may use, such as 1.5; None is all.
         memory: how much memory it may use, such as ``2g``; there is no swap beyond it. None is no limit.

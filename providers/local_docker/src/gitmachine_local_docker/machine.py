@@ -6,26 +6,30 @@ import asyncio
 import contextlib
 import posixpath
 import secrets
-import sys
+import time
+from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import aiodocker
 import attrs
 
-from gitmachine import InvalidStateError, MachineError, MachineLostError, MachineStartError
-from gitmachine.errors import file_error
+from gitmachine import InvalidStateError, MachineError
 from gitmachine.execution import ExecRequest
 from gitmachine.machine import DEFAULT_MAX_READ_BYTES, Capability, Host, Machine, MachineState
 from gitmachine_local_docker import _files
 from gitmachine_local_docker._container import Container
-from gitmachine_local_docker._create import LABEL, MACHINE_LABEL, OWNER_LABEL, WORKDIR_LABEL, owner
+from gitmachine_local_docker._create import LABEL, WORKDIR_LABEL
 from gitmachine_local_docker._endpoint import find_endpoint
 from gitmachine_local_docker._engine import Engine
-from gitmachine_local_docker._errors import PROVIDER, lost, machine_errors
+from gitmachine_local_docker._errors import FOREIGN, PROVIDER, machine_errors
 from gitmachine_local_docker._exec import ExecSpec
-from gitmachine_local_docker._making import Making, examine, is_gone_for_good
+from gitmachine_local_docker._finding import find, inventory, running
+from gitmachine_local_docker._hints import hint_for, may_be_memory, out_of_memory
+from gitmachine_local_docker._making import Making, examine
+from gitmachine_local_docker._ports import host_of
+from gitmachine_local_docker._snapshots import delete_snapshot, image_of_copy, snapshots_of, take_snapshot
 from gitmachine_local_docker._warm import warm_pool
-from gitmachine_local_docker.config import DockerConfig
+from gitmachine_local_docker.config import DockerConfig, movable
 
 if TYPE_CHECKING:
     from gitmachine import ExecResult, Process
@@ -48,6 +52,10 @@ class DockerMachine(Machine):
             Capability.PAUSE,
             Capability.USER,
             Capability.PTY,
+            Capability.PORTS,
+            Capability.SNAPSHOT,
+            Capability.FORK,
+            Capability.QUIESCE,
         }
     )
 
@@ -67,6 +75,7 @@ class DockerMachine(Machine):
         self._container: Container | None = None
         self._profile: Profile | None = None
         self._pool: WarmPool | None = None
+        self._out_of_memory: deque[tuple[int, float]] = deque(maxlen=32)
 
     @classmethod
     async def connect(cls, machine_id: str, config: DockerConfig | None = None) -> DockerMachine:
@@ -77,7 +86,7 @@ class DockerMachine(Machine):
         """
         machine = cls(config)
         try:
-            await _take_over(machine, machine_id)
+            machine._adopt(await running(await machine._reach(), machine_id))
         except BaseException:
             await machine._let_go()
             raise
@@ -107,10 +116,22 @@ class DockerMachine(Machine):
         if self._id is not None:
             engine = await self._reach()
             with machine_errors(engine.dialer, self._id, "stop"):
-                await engine.remove(self._id)
+                await self._remove(engine, self._id)
             await self._let_go()
         self._id = self._profile = None
         self._state = MachineState.STOPPED
+
+    async def _remove(self, engine: Engine, container: str) -> None:
+        try:
+            image = image_of_copy(await engine.inspect(container))
+        except aiodocker.DockerError as error:
+            if error.status != 404:
+                raise
+            return  # it is gone already
+        await engine.remove(container)
+        if image is not None:
+            with contextlib.suppress(aiodocker.DockerError):  # a copy of this copy needs it; it goes with that one
+                await engine.delete_image(image)
 
     async def pause(self) -> None:
         """Freeze every process, by the cgroup's freezer."""
@@ -198,7 +219,15 @@ class DockerMachine(Machine):
             result = await super().execute(request)
         else:
             result = await pool.execute(request, cwd=cwd, env=env)
+        if may_be_memory(result) and await container.ran_out_of_memory(time.monotonic() - result.duration - 1):
+            self._out_of_memory.append(_key(result))
         return result
+
+    def hint(self, result: ExecResult) -> str | None:
+        """Say so where a command failed for want of memory, of a network, or of something else that was not given."""
+        if _key(result) in self._out_of_memory:
+            return out_of_memory(self.config)
+        return hint_for(result, self.config)
 
     async def spawn(self, request: ExecRequest) -> Process:
         """Start a command."""
@@ -230,6 +259,71 @@ class DockerMachine(Machine):
                 terminal=request.terminal,
             )
         )
+
+    async def terminate_processes(self) -> None:
+        """Kill every process but the container's first and the shells of the warm channel."""
+        container, _, _ = await self._ready()
+        await container.terminate()
+
+    # Copies and ports
+
+    async def get_host(self, port: int) -> Host:
+        """Return where a port can be reached; see `ports` for those that are always."""
+        engine, container = await self._reach(), self._known()
+        with machine_errors(engine.dialer, container, "get_host"):
+            return await host_of(engine, await engine.inspect(container), port)
+
+    async def snapshot(self, name: str | None = None) -> str:
+        """Make an image of the container's disk (not of its volumes), and return its name."""
+        container, about, _ = await self._ready()
+        with machine_errors(container.engine.dialer, container.id, "snapshot"):
+            return await take_snapshot(container.engine, container.id, about.user, name)
+
+    async def snapshots(self) -> list[str]:
+        """Return the names of the images that were made of this container, oldest first."""
+        engine, container = await self._reach(), self._known()
+        with machine_errors(engine.dialer, container, "snapshots"):
+            return await snapshots_of(engine, container)
+
+    async def delete_snapshot(self, snapshot: str) -> None:
+        """Remove an image that `snapshot` made."""
+        engine = await self._reach()
+        with machine_errors(engine.dialer, self._id, "delete_snapshot"):
+            await delete_snapshot(engine, self._id, snapshot)
+
+    async def fork(self, *, label: str | None = None) -> DockerMachine:
+        """Return another container that begins as a copy of this one's disk; its image goes when it is stopped.
+
+        Volumes with a name and directories of the host are shared; ports are published where the engine chooses.
+        """
+        container, about, _ = await self._ready()
+        engine = container.engine
+        taking = asyncio.ensure_future(take_snapshot(engine, container.id, about.user, None, copy=True))
+        try:
+            with machine_errors(engine.dialer, container.id, "fork"):
+                image = await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            with contextlib.suppress(MachineError, *FOREIGN):
+                await engine.delete_image(await taking)
+            raise
+        config = attrs.evolve(
+            self.config,
+            image=image,
+            pull="never",
+            name=None,
+            user=about.user,
+            workdir=about.workdir,
+            ports=tuple(movable(port) for port in self.config.ports),
+        )
+        made = DockerMachine(config, on_progress=self._on_progress)
+        made.label = label
+        try:
+            await made.start()
+        except BaseException:
+            await made._let_go()
+            await asyncio.shield(engine.delete_image(image))
+            raise
+        return made
 
     # Files
 
@@ -270,61 +364,11 @@ class DockerMachine(Machine):
         )
 
 
+def _key(result: ExecResult) -> tuple[int, float]:
+    """Return what a result is known by, also when its output was cut since."""
+    return result.exit_code, result.duration
+
+
 async def connect(machine_id: str, config: DockerConfig | None = None) -> DockerMachine:
     """Take over a container that exists; see `DockerMachine.connect`."""
     return await DockerMachine.connect(machine_id, config)
-
-
-async def _take_over(machine: DockerMachine, machine_id: str) -> None:
-    engine = await machine._reach()
-    with machine_errors(engine.dialer, machine_id, "connect"):
-        try:
-            known = await engine.inspect(machine_id)
-        except aiodocker.DockerError as error:
-            if error.status == 404:
-                raise _unknown(machine_id) from error
-            raise
-        if not known["State"].get("Running") and not is_gone_for_good(known) and _is_ours(known):
-            await engine.start(known["Id"])  # its files are all there: the engine, or the host, was restarted
-            known = await engine.inspect(machine_id)
-    if not known["State"].get("Running"):
-        raise _unknown(machine_id, known["State"].get("Status"))
-    machine._adopt(known)
-
-
-def _unknown(machine_id: str, status: str | None = None) -> MachineLostError:
-    what = f"the container {machine_id!r} is {status}" if status else f"there is no container {machine_id!r}"
-    return MachineLostError(
-        f"{what} at this Docker engine", machine_id=machine_id, provider=PROVIDER, operation="connect"
-    )
-
-
-def _is_ours(known: dict[str, Any]) -> bool:
-    return (known["Config"].get("Labels") or {}).get(MACHINE_LABEL) == "1"
-
-
-async def find(label: str, config: DockerConfig | None = None) -> str | None:
-    """Return the id of the container that carries a session's label; one that never ran is removed."""
-    engine = Engine(await asyncio.to_thread(find_endpoint, config or DockerConfig()))
-    found = None
-    try:
-        with machine_errors(engine.dialer, None, "find"):
-            for container in await engine.labelled(f"{LABEL}={label}"):
-                if is_gone_for_good(container):
-                    await engine.remove(container["Id"])
-                else:
-                    found = str(container["Id"])
-    finally:
-        await engine.close()
-    return found
-
-
-async def inventory(config: DockerConfig | None = None) -> dict[str, str]:
-    """Return every container that this user made from this host for a session, with the session's label."""
-    engine = Engine(await asyncio.to_thread(find_endpoint, config or DockerConfig()))
-    try:
-        with machine_errors(engine.dialer, None, "inventory"):
-            containers = await engine.labelled(MACHINE_LABEL, f"{OWNER_LABEL}={owner()}")
-    finally:
-        await engine.close()
-    return {container["Id"]: label for container in containers if (label := container["Labels"].get(LABEL))}
