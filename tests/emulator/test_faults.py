@@ -139,7 +139,7 @@ def test_streams_end_in_errors(raw: Raw) -> None:
     found = box.run("exit 3")
     assert (found.end["exitCode"], found.error) == (3, {"code": "unavailable", "message": "lost"})
     raw.emulator.faults.add("eos-error", path=START, frames=1)
-    found = box.run("echo hi")
+    found = box.run("sleep 1000")
     assert ([next(iter(event)) for event in found.events], found.error["code"]) == (["start"], "unavailable")
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
+from support.e2b import Emulator, Settings
 from support.e2b.raw import Box, Raw, events
 
 pytestmark = pytest.mark.requires("e2b-emulator")
@@ -165,6 +166,28 @@ def test_an_emulator_of_its_own_process_leaves_nothing(tmp_path: Path) -> None:
             process.wait(60)
     assert list(tmp_path.iterdir()) == []
     assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path) in _text(path)]
+
+
+@pytest.mark.requires("sandbox", "setpriv")
+def test_without_the_right_to_mount_a_sandbox_is_a_user_namespace() -> None:
+    drop = ["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"] if os.getuid() == 0 else []
+    argv = [*drop, sys.executable, "-m", "support.e2b"]
+    environment = {**os.environ, "PYTHONPATH": str(TESTS)}
+    with subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            shown = json.loads(process.stdout.readline())
+            there = Emulator(settings=Settings(), api_url=shown["api_url"], sandbox_url=shown["sandbox_url"])
+            with Raw(there) as raw:
+                box = raw.create()
+                assert box.run("id -un; pwd; ls -d /proc/[0-9]* | wc -l").output().startswith(b"user\n/home/user\n")
+                box.write("/home/user/x", b"1")
+                assert box.api("POST", "/pause", {}).status_code == 204
+                assert box.api("POST", "/connect", {"timeout": 60}).status_code == 201
+                assert box.run("cat x").output() == b"1"
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
 
 
 def _text(path: Path) -> str:

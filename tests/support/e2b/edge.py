@@ -11,7 +11,7 @@ from yarl import URL
 
 from support.e2b.errors import ApiError
 from support.e2b.front import RECORD, STRUCK, hang_up
-from support.e2b.outlet import CutError, Outlet
+from support.e2b.outlet import CutError, Outlet, OverError
 from support.e2b.recording import Recorded
 from support.e2b.sandboxes import Sandbox, Sandboxes
 from support.e2b.signatures import sign
@@ -179,6 +179,8 @@ async def _carry(request: web.Request, answer: aiohttp.ClientResponse) -> web.St
         await outlet.finish()
     except CutError:
         return hang_up_midway(request, response)
+    except OverError:
+        pass  # the rest of what the daemon says goes nowhere
     await response.write_eof()
     return response
 

@@ -70,7 +70,8 @@ class Launcher:
         self._accounts = accounts
         self._guests: dict[str, Guest] = {}
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        environment = {**os.environ, "PYTHONPATH": str(_TESTS)}
+        path = os.pathsep.join(filter(None, (str(_TESTS), os.environ.get("PYTHONPATH"))))
+        environment = {**os.environ, "PYTHONPATH": path}
         with theirs:
             argv = [sys.executable, "-m", "support.e2b.zygote", str(theirs.fileno())]
             self._process = subprocess.Popen(
@@ -85,8 +86,10 @@ class Launcher:
             packet = self._channel.recv(64 << 10)
         except BlockingIOError:
             return
+        except ConnectionResetError:
+            packet = b""
         if not packet:
-            self._loop.remove_reader(self._channel)
+            self._lose()
             return
         message = json.loads(packet)
         guest = self._guests[message["id"]]
@@ -102,6 +105,15 @@ class Launcher:
         else:
             guest.ended.set()
             del self._guests[guest.name]
+
+    def _lose(self) -> None:
+        """Let nobody wait for a zygote that has ended, and its sandboxes with it."""
+        self._loop.remove_reader(self._channel)
+        for guest in self._guests.values():
+            guest.ended.set()
+            if not guest.started.done():
+                guest.started.set_exception(OSError("the process that starts sandboxes has ended"))
+        self._guests.clear()
 
     async def start(self, tree: Path, config: EnvdConfig) -> Guest:
         """Start a daemon over a tree.

@@ -15,6 +15,7 @@ _NEWNS, _NEWUSER, _NEWPID = 0x20000, 0x10000000, 0x20000000
 _MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18
 _MNT_DETACH = 2
 _PR_SET_PDEATHSIG = 1
+_CAP_SYS_ADMIN = 1 << 21
 
 SHARED = ("usr", "etc", "lib", "lib32", "lib64", "libx32", "bin", "sbin", "opt", "var", "nix", "sys", "dev")
 """What a sandbox has of its host, where the host has it as a directory; all but devices read-only, for root."""
@@ -38,13 +39,20 @@ def die_with_parent() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
+def privileged() -> bool:
+    """Say whether this process may mount, and so needs no user namespace."""
+    rows = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":\t" in line)
+    return os.getuid() == 0 and bool(int(rows["CapEff"], 16) & _CAP_SYS_ADMIN)
+
+
 def leave() -> bool:
     """Enter a new mount namespace, and a process namespace for the next child; says whether this took a user's.
 
     Raises:
         OSError: this machine allows neither way.
     """
-    if _libc.unshare(_NEWNS | _NEWPID) == 0:
+    if privileged():
+        _check(_libc.unshare(_NEWNS | _NEWPID), "unshare")
         return False
     uid, gid = os.getuid(), os.getgid()
     _check(_libc.unshare(_NEWUSER | _NEWNS | _NEWPID), "unshare")

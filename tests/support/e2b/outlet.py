@@ -20,6 +20,10 @@ class CutError(Exception):
     """The connection is to be closed here."""
 
 
+class OverError(Exception):
+    """The answer is to end here."""
+
+
 class Outlet:
     """Takes the chunks of an answer and sends what the faults leave of them."""
 
@@ -32,19 +36,19 @@ class Outlet:
         self._bytes = 0
         self._held = bytearray()
         self._flusher: asyncio.Task[None] | None = None
-        self._over = False
 
     async def take(self, chunk: bytes) -> None:
         """Take a chunk as it came.
 
         Raises:
             CutError: a fault closes the connection after this.
+            OverError: a fault has ended the stream.
         """
         if not self._framed:
             await self._plain(chunk)
             return
         self._buffer += chunk
-        while len(self._buffer) >= 5 and not self._over:
+        while len(self._buffer) >= 5:
             flags, length = struct.unpack_from(">BI", self._buffer)
             if len(self._buffer) < 5 + length:
                 return
@@ -69,8 +73,6 @@ class Outlet:
     async def _frame(self, flags: int, payload: bytes) -> None:
         if self._frames == 0:
             await self._midway()
-        if self._over:
-            return
         if (delay := self._struck.any("delay")) is not None and delay.each:
             await asyncio.sleep(delay.seconds)
         event = _kind(payload)
@@ -92,15 +94,15 @@ class Outlet:
     async def _midway(self) -> None:
         for kind in _MIDWAY:
             fault = self._struck.first(kind, midway=True)
-            if fault is None or fault.frames is None or self._frames != fault.frames or self._over:
+            if fault is None or fault.frames is None or self._frames != fault.frames:
                 continue
             await self.finish()
             if kind == "cut":
                 raise CutError
             if kind == "silent":
                 await asyncio.get_running_loop().create_future()
-            await self._send(envelope(END, _error(fault.code, fault.message)))
-            self._over = True
+            await self._response.write(envelope(END, _error(fault.code, fault.message)))
+            raise OverError
 
     async def _send(self, data: bytes) -> None:
         if (coalesce := self._struck.any("coalesce")) is not None:

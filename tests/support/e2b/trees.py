@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from support.e2b.namespaces import SHARED
+from support.e2b.namespaces import SHARED, privileged
 
 UID = 1000
 _OWN = {"home": 0o755, "home/user": 0o755, "root": 0o700, "tmp": 0o1777, "srv": 0o755, "mnt": 0o755, "run": 0o755}
@@ -19,7 +19,7 @@ def make(tree: Path) -> None:
     for name, mode in _OWN.items():
         (tree / name).mkdir()
         (tree / name).chmod(mode)
-    if os.getuid() == 0:
+    if privileged():
         os.chown(tree / "home/user", UID, UID)
     for name in (*SHARED, "proc"):
         host = Path("/", name)
@@ -29,7 +29,7 @@ def make(tree: Path) -> None:
             (tree / name).mkdir()
     for name, text in (("home/user/.bashrc", "PS1='\\u@\\h:\\w\\$ '\n"), ("home/user/.profile", "")):
         (tree / name).write_text(text)
-        if os.getuid() == 0:
+        if privileged():
             os.chown(tree / name, UID, UID)
 
 
