@@ -13,7 +13,7 @@ import attrs
 from gitmachine import ExecRequest, MachineError
 from gitmachine.execution import run_process
 from gitmachine.machines.channel import kill_script, machine_mark, new_mark
-from gitmachine_local_docker._errors import FOREIGN, is_missing, lost, machine_errors
+from gitmachine_local_docker._errors import FOREIGN, is_missing, lost, machine_errors, out_of_reach
 from gitmachine_local_docker._exec import DockerProcess, ExecSpec, start_process
 
 if TYPE_CHECKING:
@@ -181,12 +181,10 @@ class Container:
         """Return the error that says what became of the container; `otherwise` is for one that seems to be well."""
         try:
             return lost(self._obituary(await self._final_state(), otherwise), self.id, operation)
-        except aiodocker.DockerError as error:
+        except FOREIGN as error:
             if is_missing(error):
                 return lost("somebody removed it", self.id, operation)
-            return lost(str(error), self.id, operation)
-        except FOREIGN as error:
-            return lost(f"the Docker engine does not answer any more: {error}", self.id, operation)
+            return out_of_reach(error, self.engine.dialer, self.id, operation)
 
     async def _final_state(self) -> dict[str, Any]:
         deadline = asyncio.get_running_loop().time() + 2.0

@@ -16,6 +16,7 @@ from gitmachine import (
     MachineError,
     MachineLostError,
     MachineStartError,
+    MachineUnreachableError,
 )
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ __all__ = [
     "is_missing",
     "lost",
     "machine_errors",
+    "out_of_reach",
     "start_errors",
     "unreachable",
 ]
@@ -146,6 +148,14 @@ def lost(reason: str, machine_id: str | None, operation: str) -> MachineLostErro
     )
 
 
+def out_of_reach(
+    error: BaseException, dialer: Dialer, machine_id: str | None, operation: str
+) -> MachineUnreachableError:
+    """Return the error for an engine that is not reached; its containers may go on."""
+    message = unreachable(error, dialer)
+    return MachineUnreachableError(message, machine_id=machine_id, provider=PROVIDER, operation=operation)
+
+
 def command_errors(error: BaseException, machine_id: str | None, operation: str) -> MachineError:
     """Return the error for an engine's refusal of an operation on a container that was running."""
     text = _said(error)
@@ -172,7 +182,7 @@ def machine_errors(dialer: Dialer, machine_id: str | None, operation: str) -> It
         raise
     except FOREIGN as error:
         if is_unreachable(error):
-            raise lost(unreachable(error, dialer), machine_id, operation) from error
+            raise out_of_reach(error, dialer, machine_id, operation) from error
         raise command_errors(error, machine_id, operation) from error
 
 
@@ -183,7 +193,7 @@ def start_errors(dialer: Dialer, image: str) -> Iterator[None]:
         yield
     except MachineStartError:
         raise
-    except MachineLostError as error:
+    except (MachineLostError, MachineUnreachableError) as error:
         raise MachineStartError(str(error), provider=PROVIDER, operation="start") from error
     except FOREIGN as error:
         if isinstance(error, MachineError):

@@ -1,4 +1,4 @@
-"""Commands by the engine's exec: the plain way, for terminals, live input and all that the warm channel cannot serve."""
+"""Commands by the engine's exec: the plain way, for terminals, live input and what the warm channel cannot serve."""
 
 from __future__ import annotations
 

@@ -18,6 +18,8 @@ from gitmachine_local_docker._images import pull_image
 from gitmachine_local_docker._setup import INSTALL_GIT, INSTALL_SECONDS, SETUP, Profile, no_git, profile
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from gitmachine_local_docker._engine import Engine
     from gitmachine_local_docker._images import OnProgress
     from gitmachine_local_docker.config import DockerConfig
@@ -35,10 +37,14 @@ class Making:
         self._config = config
         self._label = label
         self._on_progress = on_progress
+        self._user = ROOT
         self.container: str | None = None
 
-    async def make(self) -> tuple[Container, Profile]:
+    async def make(self, warm: Callable[[Container, str], Awaitable[object]]) -> tuple[Container, Profile]:
         """Return a container that runs, and what is known of it; when it raises, or is cancelled, there is none.
+
+        Args:
+            warm: called with the container and the user of its commands as soon as it runs, beside the rest.
 
         Raises:
             MachineStartError: with what was wrong and what to do.
@@ -49,7 +55,14 @@ class Making:
                 self.container = await self._create()
                 await self._engine.start(self.container)
                 made = Container(self._engine, self.container)
-                return made, await self._prepare(made)
+                warming = asyncio.ensure_future(warm(made, self._user))
+                try:
+                    return made, await self._prepare(made)
+                except BaseException:
+                    warming.cancel()
+                    raise
+                finally:
+                    await asyncio.wait([warming])
         except BaseException:
             await asyncio.shield(self._undo())
             raise
@@ -57,8 +70,8 @@ class Making:
     async def _create(self) -> str:
         config = self._config
         named = await self._image_user()
-        user = config.user or named or ROOT
-        body = create_body(config, user, self._label)
+        self._user = config.user or named or ROOT
+        body = create_body(config, self._user, self._label)
         making = asyncio.ensure_future(self._engine.create(body, name=config.name, platform=config.platform))
         try:
             return await asyncio.shield(making)
@@ -85,7 +98,7 @@ class Making:
         config = self._config
         known = await self._engine.inspect(made.id)
         if not known["State"].get("Running"):
-            raise MachineStartError(await self._why_ended(known), provider=PROVIDER, operation="start")
+            raise MachineStartError(_why_ended(known), provider=PROVIDER, operation="start")
         found = await examine(made, known, config)
         if not found.git and config.git == "install":
             result = await made.run(INSTALL_GIT, timeout=INSTALL_SECONDS)
@@ -95,11 +108,6 @@ class Making:
         elif not found.git and config.git == "required":
             raise no_git(config.image)
         return found
-
-    async def _why_ended(self, known: dict[str, Any]) -> str:
-        state = known["State"]
-        why = state.get("Error") or f"its main process ended with exit code {state.get('ExitCode')}"
-        return f"the container did not stay up: {why}"
 
     async def _undo(self) -> None:
         if self.container is not None:
@@ -124,6 +132,12 @@ async def examine(made: Container, known: dict[str, Any], config: DockerConfig) 
     found = profile(await made.run(SETUP, user, workdir, "1" if volume else ""))
     made.oom_kills = found.oom_kills
     return attrs.evolve(found, user=user, workdir=workdir)
+
+
+def _why_ended(known: dict[str, Any]) -> str:
+    state = known["State"]
+    why = state.get("Error") or f"its main process ended with exit code {state.get('ExitCode')}"
+    return f"the container did not stay up: {why}"
 
 
 def _user_of(image: dict[str, Any]) -> str:

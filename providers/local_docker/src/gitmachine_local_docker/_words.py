@@ -16,8 +16,24 @@ __all__ = ["embedded"]
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SHELLS_OWN = frozenset(
-    ("BASHOPTS", "BASH_ENV", "CDPATH", "ENV", "EUID", "GROUPS", "IFS", "LINENO", "OLDPWD", "OPTIND", "PPID")
-    + ("PS4", "PWD", "SHELLOPTS", "UID", "_")
+    [
+        "BASHOPTS",
+        "BASH_ENV",
+        "CDPATH",
+        "ENV",
+        "EUID",
+        "GROUPS",
+        "IFS",
+        "LINENO",
+        "OLDPWD",
+        "OPTIND",
+        "PPID",
+        "PS4",
+        "PWD",
+        "SHELLOPTS",
+        "UID",
+        "_",
+    ]
 )
 """What a shell would take for itself, or stumble over, on its way to the command."""
 

@@ -102,14 +102,27 @@ class DockerMachine(Machine):
         """The state as this object knows it."""
         return self._state
 
+    @property
+    def channel_problem(self) -> str:
+        """Why commands do not go through the warm channel, or ""."""
+        return self._pool.problem if self._pool is not None else ""
+
     # Life
 
     async def start(self) -> None:
         """Make a container and leave it running."""
-        engine = await self._reach()
-        made, self._profile = await Making(engine, self.config, self.label, self._on_progress).make()
+        try:
+            making = Making(await self._reach(), self.config, self.label, self._on_progress)
+            made, self._profile = await making.make(self._warm_up)
+        except BaseException:
+            await self._let_go()
+            raise
         self._id, self._container = made.id, made
         self._state = MachineState.RUNNING
+
+    async def _warm_up(self, container: Container, user: str) -> None:
+        self._pool = warm_pool(container, user, self._plain)
+        await self._pool.warm()
 
     async def stop(self) -> None:
         """Kill the container and remove it, with its anonymous volumes."""
@@ -117,7 +130,7 @@ class DockerMachine(Machine):
             engine = await self._reach()
             with machine_errors(engine.dialer, self._id, "stop"):
                 await self._remove(engine, self._id)
-            await self._let_go()
+        await self._let_go()
         self._id = self._profile = None
         self._state = MachineState.STOPPED
 
