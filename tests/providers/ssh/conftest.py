@@ -6,6 +6,9 @@ Time budget: no tests here; 0.5 s for each machine.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import shutil
+import tempfile
 import time
 from pathlib import Path
 
@@ -64,10 +67,22 @@ def marked_with(machine_id):
     return found
 
 
+@contextlib.contextmanager
+def serving(**keywords):
+    """Run a server whose root has an empty home: what the tester's own rc files do is not tested here."""
+    home = Path(tempfile.mkdtemp(prefix="gmh-", dir="/tmp"))
+    options = {"SetEnv": f"HOME={home}", **keywords.pop("options", {})}
+    try:
+        with serving_sshd(options=options, **keywords) as server:
+            yield server
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def sshd():
     """A server that nobody stops."""
-    with serving_sshd() as server:
+    with serving() as server:
         yield server
 
 
@@ -97,6 +112,7 @@ class Helpers:
     eventually = staticmethod(eventually)
     sh = staticmethod(sh)
     configure = staticmethod(configure)
+    serving = staticmethod(serving)
     marked_with = staticmethod(marked_with)
 
 

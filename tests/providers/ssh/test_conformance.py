@@ -32,7 +32,8 @@ class Ssh(MachineConformance):
     def _server(cls):
         place = Path(tempfile.mkdtemp(prefix="gmssh-", dir="/tmp"))
         place.chmod(0o755)
-        with serving_sshd(sftp=cls.sftp) as server:
+        options = {"SetEnv": f"HOME={place}"} if cls.user == "root" else {}
+        with serving_sshd(sftp=cls.sftp, options=options) as server:
             (place / "known_hosts").write_text(server.known_hosts())
             cls.server, cls.place = server, place
             yield

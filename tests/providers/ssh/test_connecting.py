@@ -16,7 +16,7 @@ from gitmachine import AuthenticationError, ConfigError, MachineStartError
 from gitmachine_ssh import SSHConfig, SSHMachine
 from gitmachine_ssh._errors import HostKeyError
 from gitmachine_ssh.machine import inventory
-from support.sshd import BASH, DASH, certify, client_key, free_port, new_key, serving_sshd
+from support.sshd import BASH, DASH, certify, client_key, free_port, new_key
 
 pytestmark = pytest.mark.requires("sshd", "root")
 
@@ -82,9 +82,9 @@ def _fingerprint(server):
     return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stdout.split()[1]
 
 
-async def test_a_new_key_is_written_down_when_asked_for_and_a_changed_one_is_refused_all_the_same(config, tmp_path):
+async def test_a_new_key_is_written_down_when_asked_for_and_a_changed_one_is_refused(config, tmp_path, helpers):
     known = tmp_path / "new" / "known_hosts"
-    with serving_sshd() as server:
+    with helpers.serving() as server:
         trusting = attrs.evolve(config, port=server.port, known_hosts=(str(known),), accept_new=True)
         assert await works(trusting)
         assert known.read_text().split()[:3] == server.known_hosts().split()
@@ -105,10 +105,10 @@ async def test_several_files_of_known_hosts_count_together(config, tmp_path):
     assert await works(attrs.evolve(config, known_hosts=files))
 
 
-async def test_an_encrypted_key_asks_for_its_passphrase(config, tmp_path):
+async def test_an_encrypted_key_asks_for_its_passphrase(config, tmp_path, helpers):
     pytest.importorskip("bcrypt", reason="comes with the package; without it OpenSSH's keys cannot be decrypted")
     key = new_key(tmp_path / "locked", passphrase="open sesame")
-    with serving_sshd() as server:
+    with helpers.serving() as server:
         server.authorize(key)
         asked = []
 
@@ -127,10 +127,10 @@ async def test_an_encrypted_key_asks_for_its_passphrase(config, tmp_path):
 
 
 @pytest.mark.requires("ssh-accounts")
-async def test_a_certificate_is_used_with_its_key(config, tmp_path):
+async def test_a_certificate_is_used_with_its_key(config, tmp_path, helpers):
     authority, key = new_key(tmp_path / "authority"), new_key(tmp_path / "certified")
     certify(authority, key, DASH)
-    with serving_sshd(options={"TrustedUserCAKeys": str(tmp_path / "authority.pub")}) as server:
+    with helpers.serving(options={"TrustedUserCAKeys": str(tmp_path / "authority.pub")}) as server:
         known = tmp_path / "known"
         known.write_text(server.known_hosts())
         own = attrs.evolve(
@@ -204,8 +204,8 @@ async def test_a_proxy_command_is_the_way(sshd, config, tmp_path):
 
 
 @pytest.mark.requires("ssh-accounts")
-async def test_jumps_lead_from_host_to_host_and_a_refusal_names_the_one_that_refused(sshd, config, tmp_path):
-    with serving_sshd() as middle:
+async def test_jumps_lead_from_host_to_host_and_a_refusal_names_the_one_that_refused(sshd, config, tmp_path, helpers):
+    with helpers.serving() as middle:
         known = tmp_path / "both"
         known.write_text(sshd.known_hosts() + middle.known_hosts())
         way = attrs.evolve(config, jump=f"{BASH}@127.0.0.1:{middle.port}", known_hosts=(str(known),))

@@ -73,6 +73,11 @@ class Link:
         self._freed = asyncio.Event()
         self._closed = False
 
+    @property
+    def stands(self) -> bool:
+        """Whether there is a connection, as far as is known here."""
+        return bool(self._standing())
+
     async def line(self) -> Line:
         """Return the first connection that stands; a new one when there is none.
 

@@ -40,8 +40,8 @@ __all__ = ["Place"]
 SCRIPT_SECONDS = 45.0
 KILL_SECONDS = 8.0
 """Less than the core's grace: whoever does not answer so long is not reached any more."""
-PROBE_SECONDS = 8.0
-LATE_SECONDS = 8.0
+PROBE_SECONDS = 6.0
+LATE_SECONDS = 5.0
 """How long after its timeout a command may be reported before the connection is put to the test."""
 
 
@@ -162,6 +162,17 @@ class Place:
             operation=operation,
         )
 
+    async def _doubted(self, error: MachineError) -> MachineError:
+        """Return what to raise for an error of a command: only here it is known whether the machine was reached."""
+        if type(error) not in {MachineError, MachineLostError, ChannelLostError} or error.provider == PROVIDER:
+            return error
+        if not self.link.stands:
+            return self._cut(error)
+        verdict = await self._judge(error) if isinstance(error, ChannelLostError) else await self._vanished()
+        if isinstance(verdict, MachineError):
+            return verdict
+        return MachineError(str(error), machine_id=self._id, provider=PROVIDER, operation=error.operation)
+
     async def _vanished(self) -> MachineLostError | None:
         """Return the error to raise when the machine is not there any more."""
         answer = await self.run(f"{self._present}\n:", "execute")
@@ -180,6 +191,8 @@ class Place:
         watch = asyncio.ensure_future(self._probe_late(request.timeout)) if request.timeout is not None else None
         try:
             result = await self.pool.execute(request, cwd=request.cwd, env=request.env)
+        except MachineError as error:
+            raise await self._doubted(error) from error
         finally:
             if watch is not None:
                 watch.cancel()
