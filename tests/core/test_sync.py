@@ -165,6 +165,7 @@ CALLS = [
     ("upload", (__file__, "dir/up.py"), {}),
     ("download", ("dir", "here"), {"max_entries": 10}),
     ("open_terminal", ("true",), {"columns": 100}),
+    ("fork", ("copy",), {"name": "second"}),
     ("snapshot", ("one",), {}),
     ("snapshots", (), {}),
     ("delete_snapshot", ("one",), {}),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gitmachine.config.model import Settings
     from gitmachine.session import AsyncGitMachine
 
-__all__ = ["connect", "start"]
+__all__ = ["connect", "described", "start", "tell"]
 
 
 @click.command()
@@ -48,11 +48,11 @@ def start(*, as_json: bool, **given: Any) -> None:
             say("interrupted: the start was undone; nothing is left behind")
             raise
         try:
-            return await _described(gm)
+            return await described(gm)
         finally:
             await gm.close()
 
-    _tell(interruptible(main, "start"), as_json=as_json)
+    tell(interruptible(main, "start"), as_json=as_json)
 
 
 @click.command()
@@ -74,11 +74,11 @@ def connect(*, provider: str, machine: str, as_json: bool, config: Path | None, 
     async def main(interrupts: Interrupts) -> dict[str, Any]:
         gm = await interrupts.run(_connected(settings, provider, machine, given))
         try:
-            return await _described(gm)
+            return await described(gm)
         finally:
             await gm.close()
 
-    _tell(interruptible(main, "connect"), as_json=as_json)
+    tell(interruptible(main, "connect"), as_json=as_json)
 
 
 async def _connected(settings: Settings, provider: str, machine: str, given: dict[str, Any]) -> AsyncGitMachine:
@@ -135,7 +135,8 @@ async def _known(provider: str, machine: str) -> str | None:
     return None
 
 
-async def _described(gm: AsyncGitMachine) -> dict[str, Any]:
+async def described(gm: AsyncGitMachine) -> dict[str, Any]:
+    """Return what there is to say of a session that has just begun."""
     return {
         "name": gm.name,
         "machine": gm.id,
@@ -149,7 +150,8 @@ async def _described(gm: AsyncGitMachine) -> dict[str, Any]:
     }
 
 
-def _tell(made: dict[str, Any], *, as_json: bool) -> None:
+def tell(made: dict[str, Any], *, as_json: bool) -> None:
+    """Print it: as a document, or as what to call the machine by, and the branch."""
     if as_json:
         write_json(made)
     else:

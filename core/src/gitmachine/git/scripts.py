@@ -41,6 +41,20 @@ fi
 """
 """Arguments: branch, start commit or "", yes when the branch is on the remote, identity name and email."""
 
+RENAME = r"""
+old=$1 new=$2
+open_repository
+sha=$(g rev-parse -q --verify "refs/heads/$old") || sha=
+g rev-parse -q --verify "refs/heads/$new" >/dev/null && fail branch-exists "$new"
+# Not `branch -m`: a branch without a commit, a rebase in progress and locked files are all the same to this.
+[ -z "$sha" ] || g update-ref -m "gitmachine: fork" "refs/heads/$new" "$sha" '' || fail checkout
+if [ "$(g symbolic-ref -q HEAD)" = "refs/heads/$old" ]; then
+  g symbolic-ref -m "gitmachine: fork" HEAD "refs/heads/$new" || fail checkout
+fi
+[ -z "$sha" ] || g update-ref -d "refs/heads/$old" "$sha" || fail checkout
+"""
+"""Arguments: a branch, and what it is to be called; index, files and a detached HEAD stay as they are."""
+
 CHANGES = r"""
 open_repository
 read_operation

@@ -117,6 +117,10 @@ class Workspace:
                 argv=("git", "status"),
             )
 
+    async def rename_branch(self, old: str, new: str) -> None:
+        """Call a branch otherwise; whatever is staged, changed or going on stays as it is. Raises CheckoutError."""
+        await self._fields("rename", scripts.RENAME, old, new, failed=CheckoutError)
+
     async def head(self) -> str | None:
         """Return HEAD's commit, or None in an empty repository."""
         (sha,) = await self._fields("rev-parse", scripts.HEAD)

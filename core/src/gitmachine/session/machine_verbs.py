@@ -1,12 +1,12 @@
-"""Terminals and snapshots of `AsyncGitMachine`."""
+"""Terminals, forks and snapshots of `AsyncGitMachine`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self, cast
 
 from gitmachine.execution import ExecRequest, TerminalSize
 from gitmachine.session.terminal import AsyncTerminal
-from gitmachine.steps import copies, terminals
+from gitmachine.steps import copies, forking, terminals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,6 +57,24 @@ class AsyncMachineVerbs:
             terminal=TerminalSize(columns=columns, rows=rows),
         )
         return AsyncTerminal(await terminals.open_terminal(self._ctx, request))
+
+    async def fork(self, session: str | None = None, *, name: str | None = None) -> Self:
+        """Copy the machine as it is now, and return a session that runs on the copy; this one goes on.
+
+        The copy has every file, uncommitted changes too, and no process. Its branch is a new one that begins where this
+        one is; environment, identity and all other settings are this session's, callbacks are not. It is stopped, and
+        its work published, on its own.
+
+        Args:
+            session: the new branch; None makes a fresh ``gitmachine/<id>``.
+            name: a name for the copy in listings.
+
+        Raises:
+            UnsupportedOperation: the machine cannot be copied.
+            CheckoutError: there is a branch of that name already.
+            StateError: another machine holds that session; names it.
+        """
+        return cast("Self", await forking.fork(self._ctx, session, name))
 
     async def snapshot(self, name: str | None = None) -> str:
         """Save the disk of the running machine, and return what a new machine can be made from; this one goes on.

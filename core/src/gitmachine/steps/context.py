@@ -72,8 +72,8 @@ class Context(Recording):
         self.setup = setup
         self.gm = gm
         self.options = dict(options)
-        self.inner = machine
-        self.machine = ManagedMachine(machine, on_lost=self._lost)
+        self._workspace: Workspace | None = None
+        self.take(machine)
         self.redactor = Redactor()
         self.views = Views(gm)
         self.dispatcher = Dispatcher(host, redact=self.redactor.redact, blocking_view=self.views.blocking)
@@ -94,6 +94,12 @@ class Context(Recording):
         if isinstance(setup.token, str):
             self.redactor.add(setup.token)
 
+    def take(self, machine: Machine) -> None:
+        """Work on this machine from now on."""
+        self.inner = machine
+        self.machine = ManagedMachine(machine, on_lost=self._lost)
+        self._workspace = None
+
     def renew(self) -> None:
         """Forget the last start, for the next one."""
         self.key = new_key()
@@ -103,7 +109,7 @@ class Context(Recording):
         self.created = False
         self.known_path: str | None = None
         """Where the journal says the repository is, for a machine that was taken over."""
-        self._workspace: Workspace | None = None
+        self._workspace = None
         self.published: str | None = None
         """The commit of the session branch that the remote last confirmed."""
         self.withheld: tuple[Withheld, ...] = ()

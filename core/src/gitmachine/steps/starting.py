@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gitmachine.steps.context import Context
     from gitmachine.steps.operations import Operation
 
-__all__ = ["attach", "connect", "start"]
+__all__ = ["attach", "connect", "record_of", "refuse_clash", "start"]
 
 
 async def start(ctx: Context) -> None:
@@ -39,7 +39,7 @@ async def start(ctx: Context) -> None:
             await ctx.open_journal()
             ctx.open_transport()
             async with ctx.locked("start"):
-                await ctx.journal.begin_machine(_record(ctx, "starting"))
+                await ctx.journal.begin_machine(record_of(ctx, "starting"))
                 await _start(ctx, operation)
         except BaseException:
             ctx.phase = Phase.ENDED
@@ -55,7 +55,7 @@ async def _start(ctx: Context, operation: Operation) -> None:
         intent = await ctx.intend("start")
         await ctx.remember()
         remote = await ctx.transport.open()
-        _refuse_clash(ctx, remote)
+        refuse_clash(ctx, remote)
         ctx.inner.label = ctx.key
         await ctx.machine.start()
         await ctx.journal.update_machine(ctx.key, machine_id=ctx.machine.id, repo_path=ctx.path)
@@ -85,7 +85,8 @@ async def _clone(ctx: Context) -> None:
     ctx.start_sha, ctx.created, ctx.published = populated.start_sha, populated.created, populated.branch_sha
 
 
-def _refuse_clash(ctx: Context, remote: RemoteState) -> None:
+def refuse_clash(ctx: Context, remote: RemoteState) -> None:
+    """Raise CheckoutError when the session cannot be a branch beside those of the remote."""
     prefix = "refs/heads/"
     clash = session_conflict(ctx.branch, [ref.removeprefix(prefix) for ref in remote.refs if ref.startswith(prefix)])
     if clash is not None:
@@ -95,7 +96,8 @@ def _refuse_clash(ctx: Context, remote: RemoteState) -> None:
         )
 
 
-def _record(ctx: Context, state: str) -> MachineRecord:
+def record_of(ctx: Context, state: str) -> MachineRecord:
+    """Return the journal's row of a session that begins."""
     pid, started = this_process()
     return MachineRecord(
         key=ctx.key,
@@ -233,7 +235,7 @@ async def _take_over(ctx: Context, *, known: bool) -> None:
     if known:
         await ctx.own(state=state)
     else:
-        await ctx.journal.begin_machine(_record(ctx, state))
+        await ctx.journal.begin_machine(record_of(ctx, state))
         await ctx.journal.update_machine(ctx.key, repo_path=ctx.path)
         await may_have_runs(ctx)
         await ctx.remember()

@@ -1,15 +1,17 @@
-"""Terminals and snapshots of `GitMachine`."""
+"""Terminals, forks and snapshots of `GitMachine`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import weakref
+from typing import TYPE_CHECKING, Self
 
+from gitmachine._portal import GuestLease, Lease
+from gitmachine.session import context_of
 from gitmachine.sync.terminal import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from gitmachine._portal import Lease
     from gitmachine.session import AsyncGitMachine
 
 __all__ = ["MachineVerbs"]
@@ -50,6 +52,32 @@ class MachineVerbs:
             self._inner.open_terminal, command, columns=columns, rows=rows, cwd=cwd, env=env, user=user
         )
         return Terminal(self._lease, made)
+
+    def fork(self, session: str | None = None, *, name: str | None = None) -> Self:
+        """Copy the machine as it is now, and return a session that runs on the copy; this one goes on.
+
+        The copy has every file, uncommitted changes too, and no process. Its branch is a new one that begins where this
+        one is; environment, identity and all other settings are this session's, callbacks are not. It is stopped, and
+        its work published, on its own.
+
+        Args:
+            session: the new branch; None makes a fresh ``gitmachine/<id>``.
+            name: a name for the copy in listings.
+
+        Raises:
+            UnsupportedOperation: the machine cannot be copied.
+            CheckoutError: there is a branch of that name already.
+            StateError: another machine holds that session; names it.
+        """
+        return self._beside(self._lease.call(self._inner.fork, session, name=name))
+
+    def _beside(self, made: AsyncGitMachine) -> Self:
+        """Return the blocking half of a session that this one made; held by the same loop."""
+        gm = object.__new__(type(self))
+        gm._lease = self._lease if isinstance(self._lease, GuestLease) else Lease.of(gm)
+        gm._inner = made
+        context_of(made).views.own = weakref.ref(gm)
+        return gm
 
     def snapshot(self, name: str | None = None) -> str:
         """Save the disk of the running machine, and return what a new machine can be made from; this one goes on.

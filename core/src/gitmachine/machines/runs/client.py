@@ -119,6 +119,13 @@ class Runs:
         if result.stdout_bytes != b"started\n":
             raise _failure(f"start the run {info.id}", result)
 
+    async def forget(self) -> None:
+        """Remove everything about runs, of which none is alive: what a copy of a machine has of the original's."""
+        argv = ["rm", "-rf", "--", self._directory]
+        result = await self._execute(ExecRequest(argv=argv, timeout=SHORT_SECONDS))
+        if result.exit_code != 0:
+            raise _failure("forget the runs", result)
+
     async def list(self) -> tuple[RunInfo, ...]:
         """Return every run of the machine, the oldest first."""
         argv = scripts.argv(scripts.LIST, self._directory)

@@ -1,8 +1,8 @@
-"""``gitmachine snapshot`` and ``snapshots``: copies of a machine's disk that new machines can be made from."""
+"""``gitmachine fork``, ``snapshot`` and ``snapshots``: copies of machines, and what new ones can be made from."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,7 +15,32 @@ if TYPE_CHECKING:
 
     from gitmachine.session import AsyncGitMachine
 
-__all__ = ["snapshot", "snapshots"]
+__all__ = ["fork", "snapshot", "snapshots"]
+
+
+@click.command()
+@click.option("-s", "--session", metavar="SESSION", help="The new branch; left out: a fresh one.")
+@click.option("--name", "copy_name", metavar="COPY", help="A name for the copy.")
+@json_option
+@config_option
+@debug_option
+@name_argument
+def fork(*, name: str, session: str | None, copy_name: str | None, as_json: bool, config: Path | None) -> None:
+    """Copy the machine NAME as it is now, uncommitted changes too, to another machine with a branch of its own.
+
+    Prints what to call the copy by, and its branch. Both go on, and are stopped on their own.
+    """
+    from gitmachine.cli.acting import act
+    from gitmachine.cli.start import described, tell
+
+    async def work(gm: AsyncGitMachine) -> dict[str, Any]:
+        copy = await gm.fork(session, name=copy_name)
+        try:
+            return await described(copy)
+        finally:
+            await copy.close()
+
+    tell(act(name, work, doing="fork", config=config), as_json=as_json)
 
 
 @click.command()
