@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import posixpath
-import secrets
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,15 +13,14 @@ import aiodocker
 import attrs
 
 from gitmachine import InvalidStateError, MachineError
-from gitmachine.execution import ExecRequest
-from gitmachine.machine import DEFAULT_MAX_READ_BYTES, Capability, Host, Machine, MachineState
-from gitmachine_local_docker import _files
+from gitmachine.machine import Capability, Host, MachineState
 from gitmachine_local_docker._container import Container
 from gitmachine_local_docker._create import LABEL, WORKDIR_LABEL
 from gitmachine_local_docker._endpoint import find_endpoint
 from gitmachine_local_docker._engine import Engine
 from gitmachine_local_docker._errors import FOREIGN, PROVIDER, machine_errors
 from gitmachine_local_docker._exec import ExecSpec
+from gitmachine_local_docker._filing import FilingMachine
 from gitmachine_local_docker._finding import find, inventory, running
 from gitmachine_local_docker._hints import hint_for, may_be_memory, out_of_memory
 from gitmachine_local_docker._making import Making, examine
@@ -32,7 +30,7 @@ from gitmachine_local_docker._warm import warm_pool
 from gitmachine_local_docker.config import DockerConfig, movable
 
 if TYPE_CHECKING:
-    from gitmachine import ExecResult, Process
+    from gitmachine import ExecRequest, ExecResult, Process
     from gitmachine.machines.channel import WarmPool
     from gitmachine_local_docker._exec import DockerProcess
     from gitmachine_local_docker._images import OnProgress
@@ -41,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["DockerMachine", "connect", "find", "inventory"]
 
 
-class DockerMachine(Machine):
+class DockerMachine(FilingMachine):
     """Commands run in a container."""
 
     provider: ClassVar[str] = PROVIDER
@@ -337,44 +335,6 @@ class DockerMachine(Machine):
             await asyncio.shield(engine.delete_image(image))
             raise
         return made
-
-    # Files
-
-    async def read_file(self, path: str, *, max_bytes: int = DEFAULT_MAX_READ_BYTES) -> bytes:
-        """Return a file's exact bytes."""
-        return await self._fetch(_files.READ, "read", path, max_bytes)
-
-    async def list_files(self, path: str = ".") -> list[str]:
-        """Return the sorted names in a directory."""
-        return _files.names_in(await self._fetch(_files.LIST, "list", path, _files.MAX_LISTING_BYTES))
-
-    async def _fetch(self, script: str, verb: str, path: str, max_bytes: int) -> bytes:
-        target = _files.absolute(path, self.workdir, verb, self._id)
-        result = await self._script(script, target, str(max_bytes + 1), keep=max_bytes + 1)
-        if not result.ok:
-            raise _files.refusal(result, path, verb, self._id)
-        if len(result.stdout_bytes) > max_bytes or result.truncated:
-            raise _files.too_large(path, verb, max_bytes, self._id)
-        return result.stdout_bytes
-
-    async def write_file(self, path: str, data: bytes | str) -> None:
-        """Replace a file atomically."""
-        target = _files.absolute(path, self.workdir, "write", self._id)
-        content = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
-        words = (target, str(len(content)), secrets.token_hex(8))
-        result = await self._script(_files.WRITE, *words, stdin=content)
-        if not result.ok:
-            raise _files.refusal(result, path, "write", self._id)
-
-    async def _script(self, script: str, *words: str, stdin: bytes | None = None, keep: int = 0) -> ExecResult:
-        return await self.execute(
-            ExecRequest(
-                argv=("sh", "-c", script, "sh", *words),
-                cwd="/",
-                stdin=stdin,
-                max_output_bytes=2 * (keep + 4096),
-            )
-        )
 
 
 def _key(result: ExecResult) -> tuple[int, float]:

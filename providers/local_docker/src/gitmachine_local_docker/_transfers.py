@@ -1,0 +1,113 @@
+"""Files and directories by the engine's archives: straight between its storage and this host, past the container.
+
+The engine unpacks as root and replaces what is there piece by piece. So it unpacks beside the target, and the machine
+moves it there in one step. What this way cannot do, the contract's own way through ``tar`` does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import posixpath
+import secrets
+from typing import TYPE_CHECKING
+
+import aiodocker
+import aiohttp
+
+from gitmachine.archives import pack, unpack
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+    from gitmachine import ExecResult
+    from gitmachine.archives import Transfer
+    from gitmachine_local_docker._engine import Engine
+
+    Script = Callable[..., Awaitable[ExecResult]]
+    """Runs a script of ours with its words in the machine."""
+
+__all__ = ["download", "upload"]
+
+# $1 the target, $2 the directory beside it to unpack in. Anything unusual is the other way's business.
+_STAGE = """\
+dir=${1%/*}; dir=${dir:-/}
+[ ! -e "$1" ] || { [ -f "$1" ] && [ "$3" = file ]; } || [ -L "$1" ] || exit 1
+[ ! -L "$1" ] || [ "$3" = file ] || exit 1
+mkdir -p -- "$dir" && mkdir -m 700 -- "$2"
+"""
+_PLACE = 'mv -f -- "$2/it" "$1" && rmdir -- "$2"'
+_CLEAR = 'rm -rf -- "$2"'
+
+
+class _Watched:
+    """A stream that remembers what went wrong in it: aiohttp turns that into an error of the connection."""
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+        self.error: Exception | None = None
+
+    def __aiter__(self) -> _Watched:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await anext(self._chunks)
+        except StopAsyncIteration:
+            raise
+        except Exception as error:
+            self.error = error
+            raise
+
+
+async def upload(engine: Engine, container: str, script: Script, source: Path, target: str) -> Transfer | None:
+    """Copy something of this host to a path where nothing is, or a file; None when it has to go the other way.
+
+    Raises:
+        LocalFileError: `source` cannot be read.
+        aiohttp.ClientError: the connection broke.
+    """
+    kind = await asyncio.to_thread(lambda: "directory" if source.is_dir() and not source.is_symlink() else "file")
+    target = target.rstrip("/")
+    staging = posixpath.join(posixpath.dirname(target), f".gitmachine-{secrets.token_hex(8)}")
+    if posixpath.basename(target) in ("", ".", "..") or not (await script(_STAGE, target, staging, kind)).ok:
+        return None
+    packing = pack(source, name="it")
+    chunks = _Watched(packing)
+    done = False
+    try:
+        try:
+            await engine.put_archive(container, staging, chunks)
+        except aiohttp.ClientError:
+            if chunks.error is not None:
+                raise chunks.error from None
+            raise
+        except aiodocker.DockerError:
+            return None  # a file system that the engine does not see, or may not write; or a full one
+        done = (await script(_PLACE, target, staging)).ok
+        return packing.transfer if done else None
+    finally:
+        await packing.aclose()
+        if not done:
+            with contextlib.suppress(Exception):  # whatever made us leave says more
+                await script(_CLEAR, target, staging)
+
+
+async def download(
+    engine: Engine, container: str, source: str, target: Path, *, max_bytes: int, max_entries: int
+) -> Transfer | None:
+    """Copy something of the container to this host; None when it has to go the other way.
+
+    Raises:
+        ArchiveError: the archive holds what is refused.
+        LocalFileError: this host cannot write it.
+    """
+    name = posixpath.basename(source)
+    if name in ("", ".", ".."):
+        return None
+    try:
+        async with engine.get_archive(container, source) as chunks:
+            return await unpack(chunks, target, name=name, max_bytes=max_bytes, max_entries=max_entries)
+    except aiodocker.DockerError:
+        return None
