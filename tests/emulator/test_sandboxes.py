@@ -75,6 +75,7 @@ def test_a_pause_stops_every_process_and_cuts_streams(raw: Raw) -> None:
     with box.start("sleep 300") as response:
         stream = events(response)
         pid = next(stream)[1]["event"]["start"]["pid"]
+        until((raw_path(raw, box) / "home/user/count").exists)
         assert box.api("POST", "/pause", {}).status_code == 204
         with pytest.raises(httpx.RemoteProtocolError):
             next(stream)

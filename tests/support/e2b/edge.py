@@ -171,6 +171,7 @@ async def _carry(request: web.Request, answer: aiohttp.ClientResponse) -> web.St
     if "Content-Length" not in answer.headers and answer.status not in {204, 304}:
         response.enable_chunked_encoding()
     request[_PREPARED] = True
+    request[RECORD].status = answer.status
     await response.prepare(request)
     outlet = Outlet(response, struck, framed=framed)
     try:
