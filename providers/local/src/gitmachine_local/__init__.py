@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from gitmachine_local.config import LocalConfig
     from gitmachine_local.machine import LocalMachine, connect

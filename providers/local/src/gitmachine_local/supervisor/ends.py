@@ -9,14 +9,25 @@ from __future__ import annotations
 import fcntl
 import os
 import select
-import struct
+import sys
 import termios
-from typing import TYPE_CHECKING, Protocol
 
 from gitmachine_local.supervisor.wire import close
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Protocol, TypeAlias
+
+    class Loop(Protocol):
+        """What a terminal needs of the supervisor."""
+
+        def watch(self, fd: int, handler: Callable[[], object], events: int = select.POLLIN) -> None:
+            """Call the handler when something can be done with the descriptor."""
+
+        def forget(self, fd: int) -> None:
+            """Watch it no more."""
+
 
 CHUNK_BYTES = 1 << 16
 ROUNDS = 16
@@ -24,17 +35,7 @@ ROUNDS = 16
 IUTF8 = 0o40000
 """Erasing takes a whole character; Linux only, which is where sandboxes are."""
 
-Actions = list[tuple[object, ...]]
-
-
-class Loop(Protocol):
-    """What a terminal needs of the supervisor."""
-
-    def watch(self, fd: int, handler: Callable[[], object], events: int = select.POLLIN) -> None:
-        """Call the handler when something can be done with the descriptor."""
-
-    def forget(self, fd: int) -> None:
-        """Watch it no more."""
+Actions: TypeAlias = "list[tuple[object, ...]]"
 
 
 class Pipes:
@@ -95,7 +96,7 @@ class Terminal:
     def resize(self, columns: bytes, rows: bytes) -> None:
         """Change its size; what runs in the foreground gets SIGWINCH."""
         if self._master >= 0:
-            fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", int(rows), int(columns), 0, 0))
+            fcntl.ioctl(self._master, termios.TIOCSWINSZ, window_size(int(rows), int(columns)))
 
     def actions(self) -> Actions:
         """Return what the child does: it leads a session, so what it opens is its controlling terminal."""
@@ -194,3 +195,8 @@ class Terminal:
     def _close_all(self) -> None:
         self._master, self._slave = self._closed(self._master), self._closed(self._slave)
         self._sink, self._source = self._closed(self._sink), self._closed(self._source)
+
+
+def window_size(rows: int, columns: int) -> bytes:
+    """Return what TIOCSWINSZ takes: four shorts, of which the size in pixels is unknown."""
+    return b"".join(max(0, min(number, 0xFFFF)).to_bytes(2, sys.byteorder) for number in (rows, columns, 0, 0))

@@ -4,11 +4,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import secrets
 import stat
+
+from gitmachine_local.supervisor.lean import suppress
 
 CHUNK = 1 << 18
 
@@ -55,11 +55,11 @@ def write_file(path: bytes, size: int, fd: int) -> int:
     folder = os.path.dirname(target)
     os.makedirs(folder, exist_ok=True)
     mode = None
-    with contextlib.suppress(FileNotFoundError):
+    with suppress(FileNotFoundError):
         info = os.stat(target)
         check_regular(info, path)
         mode = stat.S_IMODE(info.st_mode)
-    temporary = os.path.join(folder, b".gitmachine-" + secrets.token_hex(8).encode())
+    temporary = os.path.join(folder, b".gitmachine-" + os.urandom(8).hex().encode())
     destination = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         try:
@@ -76,7 +76,7 @@ def write_file(path: bytes, size: int, fd: int) -> int:
             os.close(destination)
         os.rename(temporary, target)
     except BaseException:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             os.unlink(temporary)
         raise
     return size

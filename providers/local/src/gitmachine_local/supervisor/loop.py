@@ -7,26 +7,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import resource
 import select
-import signal
-import socket
 import stat
 import sys
-import threading
 import time
-from collections import deque
-from typing import TYPE_CHECKING
+from _thread import start_new_thread
 
 from gitmachine_local.supervisor import files, tree
 from gitmachine_local.supervisor.ends import Pipes, Terminal
-from gitmachine_local.supervisor.wire import Connection, Words, close, failure
+from gitmachine_local.supervisor.lean import accept, c_functions, signal, socket, suppress
+from gitmachine_local.supervisor.wire import Connection, close, failure
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from gitmachine_local.supervisor.wire import Words
 
 START_SECONDS = 120.0
 EXEC_ERRORS = {
@@ -67,7 +66,7 @@ class Supervisor:
         self.paused_total = 0.0
         self.frozen: dict[int, int] = {}
         self.commands: dict[int, Command] = {}
-        self.finished: deque[tuple[Connection, bytes, Words]] = deque()
+        self.finished: list[tuple[Connection, bytes, Words]] = []
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # from inside, nothing may end the first process
         self.ignored = [number for number in signal.valid_signals() if signal.getsignal(number) == signal.SIG_IGN]
         self.limit = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -124,16 +123,15 @@ class Supervisor:
 
     def _end(self) -> None:
         """End the machine."""
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             tree.slay_all()
         os._exit(0)
 
     # Connections
 
     def _accept(self) -> None:
-        with contextlib.suppress(OSError):  # a client that went away again
-            sock, _ = self.listener.accept()
-            connection = Connection(sock, self.poll, self._serve)
+        with suppress(OSError):  # a client that went away again
+            connection = Connection(accept(self.listener), self.poll, self._serve)
             self.watch(connection.fd, lambda: None if connection.receive() else self._hang_up(connection))
 
     def _serve(self, connection: Connection, fields: list[bytes]) -> None:
@@ -231,12 +229,12 @@ class Supervisor:
         return pid, mark if marked else None
 
     def _wake(self, fd: int) -> None:
-        with contextlib.suppress(BlockingIOError):
+        with suppress(BlockingIOError):
             os.read(fd, 4096)
         while self.finished:
-            connection, ident, words = self.finished.popleft()
+            connection, ident, words = self.finished.pop(0)
             connection.reply(ident, words)
-        with contextlib.suppress(ChildProcessError):
+        with suppress(ChildProcessError):
             while True:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if pid == 0:
@@ -270,7 +268,7 @@ class Supervisor:
             self.watch(fd, lambda fd=fd: self._discard(fd))  # type: ignore[misc]  # a default is how a loop binds
 
     def _discard(self, fd: int) -> None:
-        with contextlib.suppress(BlockingIOError):
+        with suppress(BlockingIOError):
             if not os.read(fd, 1 << 18):
                 self.forget(fd)
                 os.close(fd)
@@ -323,10 +321,14 @@ class Supervisor:
                 words = ("error", errno.ENOMEM, b"")
             os.close(fd)
             self.finished.append((connection, ident, words))
-            with contextlib.suppress(BlockingIOError):  # full of wake-ups: it will wake
+            with suppress(BlockingIOError):  # full of wake-ups: it will wake
                 os.write(self.waker, b"f")
 
-        threading.Thread(target=body, daemon=True).start()
+        try:
+            start_new_thread(body, ())
+        except RuntimeError as error:
+            os.close(fd)
+            raise OSError(errno.EAGAIN, "no thread can be started", b"") from error
 
     def _do_read(self, connection: Connection, ident: bytes, arguments: list[bytes]) -> None:
         self._in_thread(connection, ident, files.read_file, os.path.join(self.workdir, arguments[0]), int(arguments[1]))
@@ -347,7 +349,7 @@ def find(program: bytes, path: bytes) -> bytes:
     denied = False
     for folder in path.split(b":"):
         candidate = os.path.join(folder or b".", program)
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             if stat.S_ISREG(os.stat(candidate).st_mode):
                 if os.access(candidate, os.X_OK):
                     return candidate if b"/" in candidate else b"./" + candidate
@@ -358,15 +360,13 @@ def find(program: bytes, path: bytes) -> bytes:
 
 def harden() -> None:
     """Keep the machine's other processes out of this one, adopt orphans, and leave the client's key ring."""
-    import ctypes
-
-    libc = ctypes.CDLL(None)
-    libc.prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE: no ptrace, no /proc/PID/fd or environ
-    libc.prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
-    libc.prctl(15, b"gitmachine", 0, 0, 0)  # PR_SET_NAME
+    call = c_functions()
+    call("prctl", 4, 0, 0, 0, 0)  # PR_SET_DUMPABLE: no ptrace, no /proc/PID/fd or environ
+    call("prctl", 36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+    call("prctl", 15, b"gitmachine", 0, 0, 0)  # PR_SET_NAME
     keyctl = {"x86_64": 250, "aarch64": 219}.get(os.uname().machine)
     if keyctl is not None:
-        libc.syscall(keyctl, 1, 0, 0, 0, 0)  # KEYCTL_JOIN_SESSION_KEYRING, a new one
+        call("syscall", keyctl, 1, 0, 0, 0, 0)  # KEYCTL_JOIN_SESSION_KEYRING, a new one
 
 
 def main() -> None:

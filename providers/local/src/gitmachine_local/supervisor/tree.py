@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import resource
-import signal
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import NamedTuple
+
+from gitmachine_local.supervisor.lean import signal, suppress
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import TypeAlias
 
 RLIMIT_LOCKS = 10
 """Unused by Linux since 2.4 and inherited through fork, exec, setsid and ``env -i``: its soft value marks a command."""
@@ -18,17 +20,20 @@ RLIMIT_LOCKS = 10
 FREEZE_SECONDS = 10.0
 
 
-class Row(NamedTuple):
+class Row:
     """A process as ``/proc/PID/stat`` tells it."""
 
-    parent: int
-    session: int
-    state: str
-    start: int
+    __slots__ = ("parent", "session", "start", "state")
+
+    def __init__(self, parent: int, session: int, state: str, start: int) -> None:
+        self.parent = parent
+        self.session = session
+        self.state = state
+        self.start = start
 
 
-Table = Mapping[int, Row]
-Selection = Callable[[Table], set[int]]
+Table: TypeAlias = "Mapping[int, Row]"
+Selection: TypeAlias = "Callable[[Table], set[int]]"
 """From the process table to the pids of interest; may remember what it saw."""
 
 
@@ -38,7 +43,7 @@ def processes() -> dict[int, Row]:
     for name in os.listdir("/proc"):  # noqa: PTH208  # pathlib costs more than the read
         if not name.isdigit():
             continue
-        with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123  # as above
+        with suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123  # as above
             words = file.read().rpartition(b")")[2].split()
             table[int(name)] = Row(int(words[1]), int(words[3]), words[0].decode(), int(words[19]))
     return table
@@ -55,8 +60,8 @@ def set_mark(mark: int) -> bool:
 
 def mark_of(pid: int) -> int | None:
     """Return the mark of a process, or None."""
-    with contextlib.suppress(OSError, ValueError):
-        for line in Path(f"/proc/{pid}/limits").read_bytes().splitlines():
+    with suppress(OSError, ValueError), open(f"/proc/{pid}/limits", "rb") as file:  # noqa: PTH123  # as above
+        for line in file.read().splitlines():
             if line.startswith(b"Max file locks"):
                 return int(line.split()[3])
     return None
@@ -94,7 +99,7 @@ def tree_of(leader: int, mark: int | None) -> Selection:
 
 def signal_process(pid: int, number: int) -> None:
     """Send a signal; a process that has gone, or that another user started by sudo, is left alone."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
+    with suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
 
 
@@ -147,7 +152,7 @@ def slay(select: Selection) -> bool:
     """
     deadline, nap = time.monotonic() + FREEZE_SECONDS, 0.001
     while True:
-        with contextlib.suppress(OSError):  # what cannot be stopped is killed all the same
+        with suppress(OSError):  # what cannot be stopped is killed all the same
             freeze(select)
         table = processes()
         selected = select(table)

@@ -25,12 +25,13 @@ from __future__ import annotations
 import errno
 import os
 import select
-import socket
-from collections import deque
-from typing import TYPE_CHECKING, TypeAlias
 
+from gitmachine_local.supervisor.lean import socket
+
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeAlias
 
     from gitmachine_local.supervisor.loop import Command
 
@@ -38,7 +39,7 @@ MAX_FRAME_BYTES = 64 << 20
 MAX_FDS = 5
 CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
-Words = tuple[object, ...]
+Words: TypeAlias = "tuple[object, ...]"
 Serve: TypeAlias = "Callable[[Connection, list[bytes]], None]"
 
 
@@ -58,7 +59,7 @@ class Connection:
         self._serve = serve
         self._buffer = bytearray()
         self._fds: list[int] = []
-        self._out: deque[bytes] = deque()
+        self._out: list[bytes] = []
 
     def receive(self) -> bool:
         """Serve what has arrived; False when the client is gone, or speaks another language."""
@@ -114,9 +115,7 @@ class Connection:
             except OSError:
                 self._out.clear()  # the end of the connection is read in its turn
                 return
-            self._out.popleft()
-            if rest:
-                self._out.appendleft(rest)
+            self._out[:1] = [rest] if rest else []
         if self.open:
             self._poll.modify(self.fd, select.POLLIN | (select.POLLOUT if waiting else 0))
 
