@@ -208,7 +208,7 @@ async def test_a_command_that_is_not_answered_is_bounded(emulator):
 
 async def test_a_command_whose_stream_is_cut_is_unreachable_and_ended(emulator, machine):
     emulator.faults.add("cut", path="Start", frames=2)
-    with pytest.raises(MachineUnreachableError, match="cut|closed|incomplete|peer"):
+    with pytest.raises(MachineUnreachableError, match=r"cut|closed|incomplete|peer"):
         await sh(machine, "echo x >> ran; echo out; sleep 600")
     await eventually(lambda: _no_sleep(machine), "the command was ended")
     assert await machine.read_file("ran") == b"x\n"

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from gitmachine_e2b._errors import Broken, Refusal
+from gitmachine_e2b._errors import PROBLEMS, Broken, Refusal
 from gitmachine_e2b._frames import FrameError
 from gitmachine_e2b._records import RecordError
 
@@ -100,5 +100,5 @@ async def _end(api: ControlPlane, birth: str) -> None:
                     await api.kill(sandbox_id)
                 if found:
                     return
-    except (Refusal, Broken, RecordError, TimeoutError):
+    except (*PROBLEMS, TimeoutError):
         return  # its timeout ends it, and its label finds it; the error that brought us here matters more

@@ -15,11 +15,11 @@ from gitmachine import MachineError
 from gitmachine.errors import file_error
 from gitmachine.machines.channel import new_mark
 from gitmachine_e2b._content import LOOK, escaped
-from gitmachine_e2b._errors import PROVIDER, Broken, Refusal, errno_of
+from gitmachine_e2b._errors import PROBLEMS, PROVIDER, Broken, Refusal, errno_of
 from gitmachine_e2b._files import Files
 from gitmachine_e2b._link import MACHINE_MARK
 from gitmachine_e2b._markers import new_token
-from gitmachine_e2b._process import PROBLEMS, E2BProcess
+from gitmachine_e2b._process import E2BProcess
 from gitmachine_e2b._scripts import MAX_TEXT_BYTES, SHELL, TERMINAL_WRAPPER, WRAPPERS, command_for, is_text
 from gitmachine_e2b._shell import run_script
 

@@ -11,10 +11,9 @@ from gitmachine.machine import Capability, Machine, MachineState
 from gitmachine_e2b import _births
 from gitmachine_e2b._api import ControlPlane
 from gitmachine_e2b._envd import Envd
-from gitmachine_e2b._errors import PROVIDER
+from gitmachine_e2b._errors import PROBLEMS, PROVIDER
 from gitmachine_e2b._hosts import address_of
 from gitmachine_e2b._link import Link
-from gitmachine_e2b._process import PROBLEMS
 from gitmachine_e2b.config import E2BConfig
 
 if TYPE_CHECKING:

@@ -92,6 +92,10 @@ class Broken(Exception):  # noqa: N818  # as for `Refusal`
         self.sent = sent
 
 
+PROBLEMS = (Refusal, Broken, RecordError, FrameError)
+"""What can go wrong with a request."""
+
+
 def refusal_of(status: int, headers: httpx.Headers, body: bytes) -> Refusal:
     """Return what an answer with an error status says, whatever its body is: JSON, plain text, a proxy's HTML."""
     data: Any = None
@@ -141,10 +145,10 @@ def transport_errors() -> Iterator[None]:
         yield
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError) as error:
         raise Broken(_reason(error), sent=False) from error
-    except (httpx.TransportError, httpx.DecodingError, httpx.StreamError) as error:
-        raise Broken(_reason(error), sent=True) from error
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
         raise Broken(_reason(error), sent=False) from error
+    except (httpx.TransportError, httpx.DecodingError, httpx.StreamError) as error:
+        raise Broken(_reason(error), sent=True) from error
 
 
 def _reason(error: Exception) -> str:
@@ -198,7 +202,7 @@ def machine_errors(sandbox_id: str | None, operation: str) -> Iterator[None]:
     """Raise what goes wrong with a request as one of GitMachine's errors."""
     try:
         yield
-    except (Refusal, Broken, RecordError, FrameError) as problem:
+    except PROBLEMS as problem:
         raise machine_error(problem, sandbox_id, operation) from problem
 
 

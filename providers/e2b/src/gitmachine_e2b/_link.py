@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 from gitmachine import InvalidStateError, MachineLostError, MachineUnreachableError
 from gitmachine.machines.channel import freeze_script, kill_script, machine_mark, thaw_script
 from gitmachine_e2b._content import Content
-from gitmachine_e2b._errors import PROVIDER, Broken, Refusal, machine_error
+from gitmachine_e2b._errors import PROBLEMS, PROVIDER, Broken, Refusal, machine_error
 from gitmachine_e2b._lifetime import Lifetime
-from gitmachine_e2b._process import PROBLEMS
 from gitmachine_e2b._scripts import SYNC
 from gitmachine_e2b._shell import run_as_root
 

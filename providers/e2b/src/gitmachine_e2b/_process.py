@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from gitmachine import MachineUnreachableError, Process, UnsupportedOperation
 from gitmachine_e2b import _markers
-from gitmachine_e2b._errors import PROVIDER, Broken, Refusal
+from gitmachine_e2b._errors import PROBLEMS, PROVIDER, Broken, Refusal
 from gitmachine_e2b._events import Ended, Output, Started, decode_event
-from gitmachine_e2b._frames import FrameError
 from gitmachine_e2b._pipes import InputWriter, OutputPipe
-from gitmachine_e2b._records import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
     from gitmachine.execution import ByteWriter
     from gitmachine_e2b._envd import Envd
 
-PROBLEMS = (Refusal, Broken, RecordError, FrameError)
 KILL_WAIT_SECONDS = 2.0
 KILL_ATTEMPTS = 3
 ASK_SECONDS = 10.0

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import contextlib
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from gitmachine_e2b._errors import Broken, Refusal
-from gitmachine_e2b._events import Ended, Output, decode_event
+from gitmachine_e2b._envd import READ_OUT_SECONDS
+from gitmachine_e2b._errors import PROBLEMS, Broken, Refusal
+from gitmachine_e2b._events import Ended, Output, Started, decode_event
 from gitmachine_e2b._scripts import SHELL
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gitmachine_e2b._envd import Envd
 
 ROOT = "root"
@@ -41,26 +45,53 @@ async def run_script(
         "process": {"cmd": SHELL, "args": ["-c", script, "gitmachine", *arguments], "envs": {"LC_ALL": "C"}},
         "stdin": False,
     }
-    pieces: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
-    size = 0
+    running = _Running()
     try:
-        async with (
-            asyncio.timeout(seconds),
-            envd.stream("process.Process/Start", message, user=user) as messages,
-        ):
-            async for payload in messages:
-                event = decode_event(payload)
-                if isinstance(event, Output):
-                    size += len(event.data)
-                    if size > MAX_ANSWER_BYTES:
-                        raise Broken(f"a script printed more than {MAX_ANSWER_BYTES} bytes", sent=True)
-                    pieces.setdefault(event.kind, []).append(event.data)
-                elif isinstance(event, Ended):
-                    errors = b"".join(pieces["stderr"]).decode("utf-8", "replace")
-                    return Answer(event.exit_code, b"".join(pieces["stdout"]), errors)
+        async with asyncio.timeout(seconds):
+            await running.follow(envd, "process.Process/Start", message, user)
+            if running.ended is None and running.pid:
+                # the stream ended well without a word of the script's end, which is kept for half a minute
+                await running.follow(envd, "process.Process/Connect", {"process": {"pid": running.pid}}, None)
     except TimeoutError as error:
         raise Broken(f"a script did not end within {seconds:g} s", sent=True) from error
-    raise Broken("a script's stream ended without its end", sent=True)
+    if running.ended is None:
+        raise Broken("a script's stream ended without the script's end", sent=True)
+    errors = b"".join(running.pieces["stderr"]).decode("utf-8", "replace")
+    return Answer(running.ended.exit_code, b"".join(running.pieces["stdout"]), errors)
+
+
+class _Running:
+    """What is known of a script on its way."""
+
+    def __init__(self) -> None:
+        self.pid = 0
+        self.ended: Ended | None = None
+        self.pieces: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
+        self._size = 0
+
+    async def follow(self, envd: Envd, method: str, message: Mapping[str, Any], user: str | None) -> None:
+        """Read a stream up to the script's end, and the little that follows: then its connection can be used again."""
+        async with envd.stream(method, message, user=user) as messages:
+            async for payload in messages:
+                self._take(payload)
+                if self.ended is not None:
+                    break
+            with contextlib.suppress(*PROBLEMS, TimeoutError):
+                async with asyncio.timeout(READ_OUT_SECONDS):
+                    async for _ in messages:
+                        pass
+
+    def _take(self, payload: bytes) -> None:
+        event = decode_event(payload)
+        if isinstance(event, Started):
+            self.pid = event.pid
+        elif isinstance(event, Ended):
+            self.ended = event
+        elif isinstance(event, Output) and event.kind in self.pieces:
+            self._size += len(event.data)
+            if self._size > MAX_ANSWER_BYTES:
+                raise Broken(f"a script printed more than {MAX_ANSWER_BYTES} bytes", sent=True)
+            self.pieces[event.kind].append(event.data)
 
 
 async def run_as_root(envd: Envd, script: str, *arguments: str, seconds: float = SCRIPT_SECONDS) -> Answer:

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 from gitmachine import AuthenticationError, MachineError, MachineStartError, QuotaError
 from gitmachine_e2b import _births
 from gitmachine_e2b._envd import Envd
-from gitmachine_e2b._errors import PROVIDER, Broken, Refusal, machine_error
+from gitmachine_e2b._errors import PROBLEMS, PROVIDER, Broken, Refusal, machine_error
 from gitmachine_e2b._hosts import Sandboxed, address_of
-from gitmachine_e2b._process import PROBLEMS
 from gitmachine_e2b._shell import run_script
 
 if TYPE_CHECKING:

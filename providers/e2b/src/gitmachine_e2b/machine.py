@@ -15,9 +15,8 @@ from gitmachine.machine import DEFAULT_MAX_READ_BYTES, Capability, MachineState
 from gitmachine_e2b import _births, _commands
 from gitmachine_e2b._connected import ConnectedMachine
 from gitmachine_e2b._envd import Envd
-from gitmachine_e2b._errors import PROVIDER, Refusal, machine_errors
+from gitmachine_e2b._errors import PROBLEMS, PROVIDER, Refusal, machine_errors
 from gitmachine_e2b._hosts import Sandboxed, address_of, host_of
-from gitmachine_e2b._process import PROBLEMS
 from gitmachine_e2b._starting import begin, find_workdir, start_error
 
 if TYPE_CHECKING:
