@@ -22,6 +22,7 @@ __all__ = ["SSHProcess", "WatchedProcess"]
 
 HIGH_BYTES, LOW_BYTES = 2 << 20, 512 << 10
 """How much output waits for its reader before no more is taken from the connection, and from where on it is again."""
+CHUNK_BYTES = 256 << 10
 END_SECONDS = 5.0
 """How long a killed command may take to be reported."""
 KILLED = 137
@@ -74,9 +75,10 @@ class _Input:
         while view:
             if self._process.is_over:
                 raise BrokenPipeError("the command does not read any more")
-            session.write(bytes(view[: 1 << 18]))
-            view = view[1 << 18 :]
-            await self._process.unless_over(session.drain())
+            session.write(bytes(view[:CHUNK_BYTES]))
+            view = view[CHUNK_BYTES:]
+            if not session.has_room:
+                await self._process.unless_over(session.drain())
 
     async def close(self) -> None:
         if self._closed:

@@ -157,6 +157,11 @@ class Session(asyncssh.SSHClientSession[bytes]):
             except OSError:  # closed in this very moment: `ended` tells
                 return
 
+    @property
+    def has_room(self) -> bool:
+        """Whether `drain` would return at once."""
+        return self._room.is_set()
+
     async def drain(self) -> None:
         """Wait until there is room in the buffer of `write`, or the session has ended."""
         await self._room.wait()
