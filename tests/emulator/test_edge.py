@@ -61,8 +61,9 @@ def test_other_ports_are_reached_and_closed_ones_told(raw: Raw, port: int) -> No
     assert answer.text == "/a%2Fb?c=%20d yes"
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        closed = box.request("GET", "/", headers={"E2b-Sandbox-Port": str(unused.getsockname()[1])})
-    assert (closed.status_code, closed.json()["port"]) == (502, unused and closed.json()["port"])
+        number = unused.getsockname()[1]
+        closed = box.request("GET", "/", headers={"E2b-Sandbox-Port": str(number)})
+    assert (closed.status_code, closed.json()["port"]) == (502, number)
     assert "port is not open" in closed.json()["message"]
 
 

@@ -97,7 +97,7 @@ def test_a_silent_peer_never_answers_or_stops_answering(raw: Raw) -> None:
     body = envelope({"process": {"cmd": "/bin/echo"}, "stdin": False})
     headers = {**box.headers, "Content-Type": CONNECT}
     url = f"{raw.emulator.sandbox_url}{START}"
-    with raw.http.stream("POST", url, headers=headers, content=body, timeout=0.5) as response:
+    with raw.http.stream("POST", url, headers=headers, content=body, timeout=4) as response:
         stream = events(response)
         assert "start" in next(stream)[1]["event"]
         with pytest.raises(httpx.ReadTimeout):

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from support.e2b.envd.connect import ConnectError, Message
+from support.e2b.envd.metadata import load
 from support.e2b.versions import at_least
 
 _TYPES = {stat.S_IFREG: "FILE_TYPE_FILE", stat.S_IFDIR: "FILE_TYPE_DIRECTORY"}
 _LETTERS = {stat.S_IFDIR: "d", stat.S_IFLNK: "L", stat.S_IFIFO: "p", stat.S_IFSOCK: "S", stat.S_IFBLK: "D"}
-METADATA = "user.e2b."
 
 
 def entry(path: str, version: str) -> Message:
@@ -44,7 +44,7 @@ def entry(path: str, version: str) -> Message:
     info["permissions"] = permissions((shown or own).st_mode)
     info["owner"], info["group"] = _owner(own.st_uid), _group(own.st_gid)
     info["modifiedTime"] = _timestamp(own.st_mtime_ns)
-    if at_least(version, "0.6.2") and not link and (metadata := _metadata(path)):
+    if at_least(version, "0.6.2") and not link and (metadata := load(path)):
         info["metadata"] = metadata
     if link and at_least(version, "0.7.0"):
         info["isSymlink"] = True
@@ -83,14 +83,6 @@ def _group(gid: int) -> str:
         return grp.getgrgid(gid).gr_name
     except KeyError:
         return str(gid)
-
-
-def _metadata(path: str) -> dict[str, str]:
-    try:
-        names = [name for name in os.listxattr(path) if name.startswith(METADATA)]
-        return {name.removeprefix(METADATA): os.getxattr(path, name).decode() for name in names}
-    except OSError:
-        return {}
 
 
 @contextlib.contextmanager

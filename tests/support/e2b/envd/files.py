@@ -21,8 +21,8 @@ from aiohttp import BodyPartReader, web
 from support.e2b.envd.accounts import Account, named
 from support.e2b.envd.config import EnvdConfig
 from support.e2b.envd.connect import STATUS, ConnectError
-from support.e2b.envd.entries import METADATA
 from support.e2b.envd.filesystem_service import make_parents
+from support.e2b.envd.metadata import store
 from support.e2b.signatures import sign
 from support.e2b.versions import at_least
 
@@ -173,7 +173,7 @@ class Files:
             os.fchown(fd, account.uid, account.gid)
             async for block in blocks:
                 await asyncio.to_thread(_write_all, fd, block)
-            _store(fd, metadata)
+            store(fd, metadata)
         finally:
             os.close(fd)
         answer: dict[str, object] = {"name": Path(path).name, "path": path, "type": "file"}
@@ -196,19 +196,6 @@ def _write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
-
-
-def _store(fd: int, metadata: dict[str, str]) -> None:
-    try:
-        for name in os.listxattr(fd):
-            if name.startswith(METADATA):
-                os.removexattr(fd, name)
-    except OSError:
-        if not metadata:
-            return  # a file system that knows none has none to clear
-        raise
-    for key, value in metadata.items():
-        os.setxattr(fd, METADATA + key, value.encode())
 
 
 def _filename(part: BodyPartReader) -> str:
