@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+import attrs
 import pytest
 
 from gitmachine.execution import ExecRequest, ExecResult, Process, run_process
@@ -48,7 +49,7 @@ class Rig:
         self.plain.append(request)
         if self._machine.id is None:
             await self._machine.start()
-        return await self._machine.spawn(request)
+        return await self._machine.spawn(attrs.evolve(request, cwd=request.cwd or self.home))
 
     async def sh(self, script: str, *, cwd: str | None = None, env=None, **fields) -> ExecResult:
         request = ExecRequest(shell=script, **{"timeout": 60, **fields})
