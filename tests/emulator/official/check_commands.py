@@ -42,8 +42,8 @@ async def much_output_and_odd_characters_arrive_whole(sandbox: Any) -> None:
 
 
 async def a_timeout_kills_the_command(sandbox: Any) -> None:
+    script = "echo $$ > t; mv t timed; exec sleep 100"
     for seconds in (1, 5, 25):  # a busy machine may need more to get as far as the file
-        script = "echo $$ > t; mv t timed; exec sleep 100"
         await raises(e2b.TimeoutException, lambda seconds=seconds: sandbox.commands.run(script, timeout=seconds))
         if await got(sandbox.files.exists("timed")):
             break
