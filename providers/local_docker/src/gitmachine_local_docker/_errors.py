@@ -59,7 +59,7 @@ _ADVICE = (
         "the engine's storage driver cannot limit a disk (overlay2 on xfs with pquota can): leave `disk` out",
     ),
     (
-        r"unknown runtime|runtime .*not found|unknown or invalid runtime",
+        r"unknown( or invalid)? runtime",
         "the engine has no such `runtime`: `docker info` lists them",
     ),
     (r"network .* not found", "make it with `docker network create`, or take bridge or none as `network`"),

@@ -27,12 +27,14 @@ uid= gid= home=
 while IFS=: read -r n _ u g _ h _; do
   if [ "$n" = "$user" ] || [ "$u" = "$user" ]; then uid=$u gid=$g home=$h; break; fi
 done </etc/passwd 2>/dev/null
-[ -n "$uid" ] || uid=$user
+known() { case $1 in *[!0-9]*) echo "the image has no $2 $1" >&2; exit 1 ;; esac; }
+[ -n "$uid" ] || { known "$user" user; uid=$user; }
 if [ -n "$group" ]; then
   gid=$group
   while IFS=: read -r n _ g _; do
     if [ "$n" = "$group" ]; then gid=$g; break; fi
   done </etc/group 2>/dev/null
+  known "$gid" group
 fi
 if [ ! -d "$2" ]; then mkdir -p -- "$2" && chown "$uid:${gid:-0}" "$2" || exit 1
 elif [ "$3" = 1 ]; then chown "$uid:${gid:-0}" "$2" || exit 1; fi
@@ -95,7 +97,7 @@ def profile(result: ExecResult) -> Profile:
     lines = result.stdout.split("\n", 3)
     if result.exit_code != 0 or len(lines) != 4:
         said = " ".join(result.stderr.split()) or f"exit code {result.exit_code}"
-        message = f"the container cannot be prepared: {said}: choose another `workdir`, or another `user`"
+        message = f"the container cannot be prepared: {said}: give another `workdir`, or another `user`"
         raise MachineStartError(message, provider=PROVIDER, operation="start")
     uid, git, kills, home = lines
     count = int(kills) if kills.isdecimal() else 0

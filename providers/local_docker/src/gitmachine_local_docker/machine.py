@@ -230,7 +230,7 @@ class DockerMachine(FilingMachine):
             result = await super().execute(request)
         else:
             result = await pool.execute(request, cwd=cwd, env=env)
-        if may_be_memory(result) and await container.ran_out_of_memory(time.monotonic() - result.duration - 1):
+        if may_be_memory(result) and await container.ran_out_of_memory(time.monotonic() - result.duration):
             self._out_of_memory.append(_key(result))
         return result
 
