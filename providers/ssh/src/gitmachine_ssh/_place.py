@@ -29,6 +29,7 @@ from gitmachine_ssh._ports import Ports
 from gitmachine_ssh._process import KILLED, SSHProcess, WatchedProcess
 from gitmachine_ssh._session import Session
 from gitmachine_ssh._shells import Answer, Shells, new_token
+from gitmachine_ssh._withoutproc import freeze_by_ps, kill_by_ps, noting, thaw_by_ps
 
 if TYPE_CHECKING:
     from gitmachine import ExecResult, Process
@@ -223,7 +224,7 @@ class Place:
         process = SSHProcess(token, terminal=request.terminal is not None, killing=self._kill, judge=self._judge)
         process.mark = mark
         option = self.pool.shell.mark_option if self.pool.shell is not None else ""
-        marking = f"ulimit -S -{option} {mark}" if option else ""
+        marking = f"ulimit -S -{option} {mark}" if option else _either("", noting(self._directory))
         if request.terminal is None:
             process.session = await self.shells.take(process)
             live = request.open_stdin
@@ -283,7 +284,12 @@ class Place:
 
     async def _kill(self, process: SSHProcess) -> None:
         mark = process.mark if self.pool.shell is not None and self.pool.shell.mark_option else ""
-        script = kill_script(mark, control=process.session.pid, hard=process.on_terminal)
+        control = process.session.pid
+        script = _either(
+            kill_script(mark, control=control, hard=process.on_terminal),
+            kill_by_ps(self._directory, str(self._id), control=control)
+            + (f"kill -KILL {control}\n:\n" if process.on_terminal else ""),
+        )
         await self.run(script, "kill", seconds=KILL_SECONDS)
 
     async def _feed(self, script: str, data: bytes) -> int:
@@ -309,9 +315,8 @@ class Place:
         try:
             record = posixpath.join(self._directory, "paused")
             boot = quote_text(f"{record}.boot")
-            answer = await self.run(
-                f"cat /proc/sys/kernel/random/boot_id >{boot} 2>/dev/null\n{freeze_script(self._mark, record)}", "pause"
-            )
+            freeze = _either(freeze_script(self._mark, record), freeze_by_ps(self._directory, str(self._id), record))
+            answer = await self.run(f"cat /proc/sys/kernel/random/boot_id >{boot} 2>/dev/null\n{freeze}", "pause")
             if answer.status != 0:
                 raise self.failure("pause", answer)
         except BaseException:
@@ -322,7 +327,8 @@ class Place:
         """Continue what was stopped."""
         await self.ready()
         record = posixpath.join(self._directory, "paused")
-        answer = await self.run(thaw_script(record), "resume")
+        thaw = _either(thaw_script(record), thaw_by_ps(self._directory, str(self._id), record))
+        answer = await self.run(thaw, "resume")
         if answer.status != 0:
             raise self.failure("resume", answer)
         self.pool.resume()
@@ -330,7 +336,7 @@ class Place:
     def _kill_all(self) -> str:
         shell = self.pool.shell
         if shell is None or not shell.mark_option:
-            return kill_script(self._mark)
+            return _either(kill_script(self._mark), kill_by_ps(self._directory, str(self._id)))
         # One look at all at once, which is much cheaper than one at each, and mostly enough.
         return f"grep -qs '^Max file locks *{self._mark}' /proc/[0-9]*/limits || exit 0\n{kill_script(self._mark)}"
 
@@ -367,3 +373,8 @@ class Place:
             await self.pool.close()
         await self.shells.close()
         await self.link.close()
+
+
+def _either(with_proc: str, without: str) -> str:
+    """Return a script that does one thing on hosts with /proc, another on those without."""
+    return f"if [ -r /proc/self/stat ]; then\n:\n{with_proc}\nelse\n{without}\nfi"
