@@ -105,7 +105,7 @@ class SlotKeeper:
             self._waiters.appendleft(waiter)
         else:
             self._waiters.append(waiter)
-        self._grow(extra=1 if urgent else 0)
+        self._grow(extra=1 if urgent else 0, impatient=urgent)
         try:
             return await waiter
         except asyncio.CancelledError:
@@ -139,7 +139,10 @@ class SlotKeeper:
                 self._handed_out_at = asyncio.get_running_loop().time()
                 waiter.set_result(slot)
                 return
-        self._idle.append(slot)
+        if len(self._all) - len(self._tainted) > self._limit:  # it was opened for a kill
+            self._retire(slot)
+        else:
+            self._idle.append(slot)
 
     def _send_away(self, count: int) -> None:
         """Let waiters do without a slot."""
@@ -151,15 +154,21 @@ class SlotKeeper:
 
     # Opening
 
-    def _grow(self, *, extra: int = 0) -> None:
-        """Open what is missing; see to it that nobody waits in vain."""
+    def _grow(self, *, extra: int = 0, impatient: bool = False) -> None:
+        """Open what is missing; see to it that nobody waits in vain.
+
+        Args:
+            extra: how many more than the limit.
+            impatient: do not count on shells that should be free in a moment.
+        """
         waiting = sum(not waiter.done() for waiter in self._waiters)
         if not waiting or self._closed or self.paused:
             return
         now = asyncio.get_running_loop().time()
         self._rescan_due(now)
-        coming = self._opening + sum(slot.state is SlotState.SETTLING for slot in self._all - self._tainted.keys())
-        missing = waiting - coming
+        missing = waiting - self._opening
+        if not impatient:
+            missing -= sum(slot.state is SlotState.SETTLING for slot in self._all - self._tainted.keys())
         while (
             missing > 0
             and (self._opening < OPEN_AT_ONCE or extra > 0)
@@ -216,10 +225,10 @@ class SlotKeeper:
 
     def _stalled(self, since: float) -> None:
         self._stall = None
-        if self._opening == 0 and self._handed_out_at < since and not self.paused:
+        stalled = self._handed_out_at < since and not self.paused
+        self._grow(impatient=stalled)
+        if stalled and self._opening == 0:
             self._send_away(len(self._waiters))
-        else:
-            self._grow()
 
     async def warm(self) -> bool:
         """Open the first shell; tell whether the channel can be used."""
