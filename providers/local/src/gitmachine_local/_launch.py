@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import select
@@ -80,17 +81,16 @@ def _launch(config: LocalConfig, record: Record) -> Record:
             return _launch_bare(record, listener)
         if PLATFORM != "linux":
             raise start_error(f"sandboxes need Linux, and this is {PLATFORM}: use another provider")
-        programs = _sandbox.bubblewraps(config)
-        if not programs:
-            wanted = f"{config.bubblewrap!r}" if config.bubblewrap else "bwrap"
-            raise start_error(f"bubblewrap is missing, {wanted} was not found: install bubblewrap")
         problems = []
-        for program in programs:
+        for program in _sandbox.bubblewraps(config):
             try:
                 return _launch_sandboxed(program, config, record, listener)
             except MachineStartError as error:
                 problems.append(error)
-        raise problems[0]
+        if problems:
+            raise problems[0]
+        wanted = f"{config.bubblewrap!r}" if config.bubblewrap else "bwrap"
+        raise start_error(f"bubblewrap is missing, {wanted} was not found: install bubblewrap")
 
 
 def _launch_bare(record: Record, listener: socket.socket) -> Record:
@@ -110,7 +110,10 @@ def _launch_sandboxed(program: Path, config: LocalConfig, record: Record, listen
         info, info_w = os.pipe()
         stack.callback(os.close, info)
         stack.callback(os.close, info_w)
-        files = {path: _memory_file(stack, data) for path, data in _sandbox.contents(config).items()}
+        files = _sandbox.copied()
+        for fd in files.values():
+            stack.callback(os.close, fd)
+        files |= {path: _memory_file(stack, data) for path, data in _sandbox.contents(config).items()}
         options = _sandbox.arguments(config, home=record.home, package=PACKAGE, prefix=python.prefix, files=files)
         args = _memory_file(stack, b"".join(os.fsencode(option) + b"\0" for option in options))
         argv = [str(program), "--args", str(args), "--info-fd", str(info_w), "--", str(python.executable)]
@@ -193,6 +196,7 @@ def _memory_file(stack: contextlib.ExitStack, data: bytes) -> int:
     return fd
 
 
+@functools.cache
 def _compile() -> None:
     """Compile the supervisor once, for inside its directory is read-only; installers have done so already."""
     for source in PACKAGE.glob("*.py"):

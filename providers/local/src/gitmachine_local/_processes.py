@@ -25,7 +25,8 @@ def identify(pid: int) -> Identity | None:
         ).stdout.split(maxsplit=1)
         return None if len(words) < 2 or words[0].startswith("Z") else (pid, words[1].strip())
     try:
-        words = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].decode().split()
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123  # pathlib costs more than the read
+            words = file.read().rpartition(b")")[2].decode().split()
     except OSError:
         return None
     return None if words[0] in "ZXx" else (pid, words[19])
@@ -45,9 +46,7 @@ def end(identity: Identity | None, *, timeout_seconds: float = 30.0) -> None:
     deadline = time.monotonic() + timeout_seconds
     if identity is None:
         return
-    pidfd = None
-    with contextlib.suppress(OSError, AttributeError):  # an old kernel, another system, or gone already
-        pidfd = os.pidfd_open(identity[0])
+    pidfd = _open(identity[0])
     try:
         # The descriptor was opened first, so a process that is the right one now stays the one it names.
         if not is_alive(identity):
@@ -65,8 +64,20 @@ def end(identity: Identity | None, *, timeout_seconds: float = 30.0) -> None:
 
 def wait_end(identity: Identity | None, *, timeout_seconds: float) -> None:
     """Wait until a process is gone. Raises TimeoutError."""
-    if identity is not None:
-        _wait(identity, None, time.monotonic() + timeout_seconds)
+    if identity is None:
+        return
+    pidfd = _open(identity[0])
+    try:
+        _wait(identity, pidfd, time.monotonic() + timeout_seconds)
+    finally:
+        if pidfd is not None:
+            os.close(pidfd)
+
+
+def _open(pid: int) -> int | None:
+    with contextlib.suppress(OSError, AttributeError):  # an old kernel, another system, or gone already
+        return os.pidfd_open(pid)
+    return None
 
 
 def _wait(identity: Identity, pidfd: int | None, deadline: float) -> None:

@@ -19,6 +19,7 @@ from gitmachine_local._errors import PROVIDER
 
 MACHINE_ID = re.compile(r"[0-9a-f]{12}")
 REMOVING = ".removing-"
+RECORD = "machine.json"
 END_SECONDS = 10.0
 
 
@@ -88,16 +89,18 @@ class Record:
 
     def save(self) -> None:
         """Write the record, atomically."""
-        with tempfile.NamedTemporaryFile("w", dir=self.directory, delete=False) as file:  # 0600
-            json.dump({**attrs.asdict(self), "directory": str(self.directory), "socket": str(self.socket)}, file)
-        Path(file.name).replace(self.directory / "machine.json")
+        data = {**attrs.asdict(self, recurse=False), "directory": str(self.directory), "socket": str(self.socket)}
+        temporary = f"{self.directory}/.{secrets.token_hex(6)}"
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(json.dumps(data))
+        os.replace(temporary, self.directory / RECORD)  # noqa: PTH105  # it is a string
 
     @classmethod
     def load(cls, machine_id: str) -> Record | None:
         """Return the record of a machine, or None when there is no such machine."""
         if not MACHINE_ID.fullmatch(machine_id):
             return None
-        path = state_directory() / machine_id / "machine.json"
+        path = state_directory() / machine_id / RECORD
         try:
             data = json.loads(path.read_text())
         except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -193,15 +196,41 @@ def all_records() -> tuple[Record, ...]:
 def sweep() -> None:
     """Remove machines that never came to be, or not quite went, because the process that was at it died."""
     top = state_directory()
-    for path in list(top.glob(f"{REMOVING}*")) if top.is_dir() else ():
-        if _processes.identify(int(path.name.split("-")[1])) is None:
+    names = [path.name for path in top.iterdir()] if top.is_dir() else []
+    for name in names:
+        if name.startswith(REMOVING) and _processes.identify(int(name.split("-")[1])) is None:
             with contextlib.suppress(FileNotFoundError):  # another process sweeps too
-                _clear(path)
-    for record in all_records():
-        begun = record.first is None and not _processes.is_alive(record.owner)
-        ending = record.ending is not None and not _processes.is_alive(record.ending)
-        if begun or ending:
-            record.destroy()
+                _clear(top / name)
+    for path in _settled.keys() - {str(top / name) for name in names}:
+        _settled.pop(path, None)
+    for name in names:
+        _sweep_one(top / name)
+
+
+_settled: dict[str, tuple[int, int, int]] = {}
+"""Directories of machines that need no sweeping, each with what tells whether its record is still the one that was read
+by this process: each start looks at every machine, so what it costs must not grow with the square of their number."""
+
+
+def _sweep_one(directory: Path) -> None:
+    try:
+        info = os.stat(directory / RECORD)  # noqa: PTH116  # once for each machine, at each start
+    except OSError:
+        return
+    version = (os.getpid(), info.st_ino, info.st_mtime_ns)
+    if _settled.get(str(directory)) == version:
+        return
+    record = Record.load(directory.name)
+    if record is None:
+        return
+    # One that this process is starting cannot have been left behind.
+    if record.ending is None and (record.first is not None or record.owner == _this_process()):
+        _settled[str(directory)] = version
+        return
+    begun = record.first is None and not _processes.is_alive(record.owner)
+    ending = record.ending is not None and not _processes.is_alive(record.ending)
+    if begun or ending:
+        record.destroy()
 
 
 def find(label: str) -> Record | None:

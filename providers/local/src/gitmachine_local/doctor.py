@@ -43,7 +43,7 @@ def _system() -> Check:
 
 
 def _bubblewrap(config: LocalConfig) -> Check:
-    programs = _sandbox.bubblewraps(config)
+    programs = tuple(_sandbox.bubblewraps(config))
     if not programs:
         return Check(
             name="bubblewrap",
