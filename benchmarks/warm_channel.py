@@ -37,7 +37,7 @@ async def measure(shell: str, rounds: int) -> dict[str, float]:
     """Return medians in milliseconds."""
 
     async def connect(receiver: Receiver) -> ShellDuplex:
-        return await ShellDuplex.start(receiver, SHELLS[shell], {"PATH": PATH, "HOME": "/tmp"})  # noqa: S108  # a home
+        return await ShellDuplex.start(receiver, SHELLS[shell], {"PATH": PATH, "HOME": "/tmp"})  # a home
 
     async def plain(request: ExecRequest) -> Process:
         raise RuntimeError(f"the channel did not serve {request}")

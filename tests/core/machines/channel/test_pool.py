@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,13 @@ BEAT = "while :; do echo x >> beat; sleep 0.02; done"
 
 def exists(rig, name: str):
     return lambda: Path(rig.home, name).exists()
+
+
+def descendants(pid: int) -> list[int]:
+    found = [pid]
+    for parent in found:
+        found += map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split())
+    return found
 
 
 async def endless():
@@ -271,13 +280,13 @@ async def test_a_timeout_while_the_input_is_being_sent_runs_none_of_it(rig):
 
 
 async def test_a_feeder_that_is_killed_takes_the_shell_along_and_the_input_is_never_run(dash):
-    data = b"touch pwned\n" * 500_000
+    task = asyncio.ensure_future(dash.sh("touch on; sleep 600", stdin=b"touch pwned\n" * 500_000))
+    await dash.until(exists(dash, "on"), "the command runs")
+    feeders = [pid for pid in descendants(dash.pool.shell.pid) if Path(f"/proc/{pid}/comm").read_text() == "head\n"]
+    assert len(feeders) == 1
+    os.kill(feeders[0], signal.SIGKILL)
     with pytest.raises(ChannelLostError):
-        await dash.sh(
-            "touch on; sleep 0.3; kill -9 $(cat /proc/$PPID/task/*/children | head -1); pkill -9 -P $PPID head; "
-            "pkill -9 -x head; sleep 600",
-            stdin=data,
-        )
+        await task
     assert not exists(dash, "pwned")()
 
 

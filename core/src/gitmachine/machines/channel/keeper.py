@@ -19,8 +19,9 @@ __all__ = ["SlotKeeper"]
 
 OPEN_AT_ONCE = 4
 """How many shells are opened side by side: a burst of short commands is done before more would be of use."""
-STALL_SECONDS = 0.1
-"""How long commands wait for a slot while none becomes free and none is being opened; then they go the plain way."""
+STALL_SECONDS = 0.2
+"""How long commands wait for a slot while none becomes free and none is being opened; then some go the plain way."""
+CLOSE_SECONDS = 10.0
 RETRY_SECONDS = 1.0
 """How long no more shells are opened after one could not be."""
 ATTEMPTS = 3
@@ -96,8 +97,12 @@ class SlotKeeper:
         Args:
             urgent: go first, and open one more shell than the limit allows, rather than wait.
         """
-        if (slot := self.take()) is not None:
-            return slot
+        while (slot := self.take() or await self._wait(urgent=urgent)) is not None:
+            if slot.state is not SlotState.GONE:  # else it ended in the moment between
+                return slot
+        return None
+
+    async def _wait(self, *, urgent: bool) -> Slot | None:
         if self._closed or self.problem:
             return None
         waiter: asyncio.Future[Slot | None] = asyncio.get_running_loop().create_future()
@@ -115,8 +120,9 @@ class SlotKeeper:
 
     def give_back(self, slot: Slot) -> None:
         """Take back a slot that was reserved and not used."""
-        slot.state = SlotState.IDLE
-        self._settled(slot)
+        if slot.state is not SlotState.GONE:
+            slot.state = SlotState.IDLE
+            self._settled(slot)
 
     def _settled(self, slot: Slot) -> None:
         """Find the next use of a slot that is idle, tainted or gone."""
@@ -125,7 +131,7 @@ class SlotKeeper:
         elif slot.state is SlotState.TAINTED:
             self._set_aside(slot)
         elif slot.condemned:
-            self._retire(slot)
+            self.retire(slot)
         else:
             self._tainted.pop(slot, None)
             self._hand_out(slot)
@@ -140,7 +146,7 @@ class SlotKeeper:
                 waiter.set_result(slot)
                 return
         if len(self._all) - len(self._tainted) > self._limit:  # it was opened for a kill
-            self._retire(slot)
+            self.retire(slot)
         else:
             self._idle.append(slot)
 
@@ -205,7 +211,7 @@ class SlotKeeper:
         if slot.shell.problem:
             self.problem = slot.shell.problem
         if slot.shell.problem or self._closed:
-            self._retire(slot)
+            self.retire(slot)
             self._send_away(len(self._waiters))
             return
         self._failures = 0
@@ -228,7 +234,7 @@ class SlotKeeper:
         stalled = self._handed_out_at < since and not self.paused
         self._grow(impatient=stalled)
         if stalled and self._opening == 0:
-            self._send_away(len(self._waiters))
+            self._send_away(OPEN_AT_ONCE)
 
     async def warm(self) -> bool:
         """Open the first shell; tell whether the channel can be used."""
@@ -255,7 +261,7 @@ class SlotKeeper:
             # A child that was forked and had not redirected its output yet looks like one that keeps it.
             self._look = asyncio.get_running_loop().call_later(first, self._look_again)
         while len(self._tainted) > self._tainted_limit:
-            self._retire(next(iter(self._tainted)))
+            self.retire(next(iter(self._tainted)))
 
     def _look_again(self) -> None:
         self._look = None
@@ -271,9 +277,10 @@ class SlotKeeper:
         self._tainted.pop(slot, None)
         if slot in self._idle:
             self._idle.remove(slot)
-        self._retire(slot)
+        self.retire(slot)
 
-    def _retire(self, slot: Slot) -> None:
+    def retire(self, slot: Slot) -> None:
+        """Close a slot and forget it."""
         self._all.discard(slot)
         self._tainted.pop(slot, None)
         self.hold(slot.close())
@@ -289,5 +296,7 @@ class SlotKeeper:
             opener.cancel()
         for slot in list(self._all):
             self._forget(slot)
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
+            for task in late:
+                task.cancel()

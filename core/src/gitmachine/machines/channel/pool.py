@@ -285,17 +285,16 @@ class WarmPool:
         job.killed = True
         # Never used again: a command that began there while the kill is still under way would be killed, too.
         slot.condemned = True
-        if isinstance(job, StreamJob):
-            slot.set_reading(wanted=True)
         script = kill_script(mark, control=slot.shell.pid, hard=hard)
         try:
             await self._run_script(script)
         finally:
+            slot.set_reading(wanted=True)  # not before, or what nobody reads would all be brought here
             if not job.done.done():
                 await asyncio.wait([job.done], timeout=KILL_GRACE_SECONDS)
             if not job.done.done():
                 job.finish(KILLED)
-                await slot.close()
+                self._slots.retire(slot)
 
     async def _run_script(self, script: str) -> None:
         """Run a script of ours in a spare shell."""

@@ -39,10 +39,6 @@ class _Pieces:
         self._complete = True
         self._wake()
 
-    def discard(self) -> None:
-        self._taken(sum(map(len, self._pieces)))
-        self._pieces.clear()
-
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
@@ -78,12 +74,9 @@ class StreamJob(Job):
         self._set_reading = set_reading
         self._waiting_bytes = 0
         self._held_back = False
-        self._discarding = False
 
     def output(self, stream: StreamNumber, data: bytes) -> None:
         """Put a piece of output where its reader finds it."""
-        if self._discarding:
-            return
         self._waiting_bytes += len(data)
         self.streams[stream].put(data)
         if self._waiting_bytes > HIGH_BYTES and not self._held_back:
@@ -93,12 +86,6 @@ class StreamJob(Job):
     def end_stream(self, stream: StreamNumber) -> None:
         """Let the reader come to an end behind what is there."""
         self.streams[stream].complete()
-
-    def discard(self) -> None:
-        """Take no more output, so that nothing waits for a reader that is gone."""
-        self._discarding = True
-        for pieces in self.streams.values():
-            pieces.discard()
 
     def _taken(self, count: int) -> None:
         self._waiting_bytes -= count

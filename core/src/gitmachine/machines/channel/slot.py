@@ -182,9 +182,10 @@ class Slot:
 
     def run(self, order: Order, job: Job) -> None:
         """Begin an order."""
+        if self._duplex is None or self.state is SlotState.GONE:
+            job.lose(None)
+            return
         self.state = SlotState.BUSY
-        if self._duplex is None or self._hello is not None:
-            raise RuntimeError("a slot that is not open cannot run anything")
         self._order, self._job = order, job
         self._expect(order.token)
         self._duplex.write(order.text)
