@@ -37,7 +37,7 @@ class Dialer:
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self.complaint = ""
-        """What ssh said last on standard error."""
+        """What ssh said last on standard error, or the other side of TLS against us."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def dial(self) -> socket.socket:
@@ -85,7 +85,7 @@ class Dialer:
             wire.close()
             raise
         ours, theirs = _pair()
-        self._keep(relay(theirs, wire, session))
+        self._keep(relay(theirs, wire, session, self._complain))
         return ours
 
     async def _ssh(self) -> socket.socket:
@@ -117,6 +117,9 @@ class Dialer:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
                 await process.wait()
+
+    def _complain(self, said: str) -> None:
+        self.complaint = said
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)

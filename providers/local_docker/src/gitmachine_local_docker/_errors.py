@@ -41,6 +41,7 @@ __all__ = [
 PROVIDER = "local_docker"
 FOREIGN = (aiodocker.DockerError, aiohttp.ClientError, OSError, TimeoutError, ssl.SSLError)
 
+_NOT_TLS = "HTTP request to an HTTPS server"
 NO_CONNECTION = 900
 """The status that aiodocker gives to a connection that could not be made."""
 
@@ -108,30 +109,43 @@ def is_missing(error: BaseException) -> bool:
 def is_unreachable(error: BaseException) -> bool:
     """Whether the engine was not reached at all, or the connection to it broke."""
     if isinstance(error, aiodocker.DockerError):
-        return error.status == NO_CONNECTION
+        return error.status == NO_CONNECTION or _NOT_TLS in error.message
     return isinstance(error, FOREIGN)
 
 
 def unreachable(error: BaseException, dialer: Dialer) -> str:
     """Say why an engine cannot be reached, and what to do."""
     endpoint = dialer.endpoint
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, OSError | ssl.SSLError):
-        cause = cause.__cause__ or cause.__context__
+    cause = _cause(error)
     where = f"the Docker engine at {endpoint.url} ({endpoint.origin})"
     if endpoint.parts.scheme == "ssh":
-        said = dialer.complaint or _said(error)
+        said = dialer.complaint.splitlines()[-1].rstrip(".") if dialer.complaint else _said(error)
         return f"{where} cannot be reached over ssh: {said}: try `ssh {endpoint.parts.netloc} docker version`"
     if isinstance(cause, PermissionError):
         return (
             f"{where} refuses this user: permission denied on {endpoint.parts.path}: join the group that owns it "
             "(usually docker; it is equal to root), or use a rootless engine"
         )
-    if isinstance(cause, ssl.SSLError) or "tls" in _said(error).lower() or "HTTP request to an HTTPS" in _said(error):
+    if endpoint.tls and dialer.complaint:
+        return f"{where} does not agree on TLS: {dialer.complaint}: {_tls_advice(endpoint)}"
+    if isinstance(cause, ssl.SSLError) or "tls" in _said(error).lower() or _NOT_TLS in _said(error):
         return f"{where} does not agree on TLS: {_said(cause or error)}: {_tls_advice(endpoint)}"
     if isinstance(error, TimeoutError):
         return f"{where} does not answer: is it running, and reachable from here?"
     return f"{where} is not running or cannot be reached: {_said(cause or error)}: start it, or name another"
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    """Return what is below aiodocker's and aiohttp's wrappings."""
+    found: BaseException | None = None
+    at: BaseException | None = error
+    while at is not None:
+        if isinstance(at, ssl.SSLError | PermissionError):
+            return at
+        if isinstance(at, OSError):
+            found = at
+        at = at.__cause__ or at.__context__
+    return found
 
 
 def _tls_advice(endpoint: Endpoint) -> str:

@@ -36,6 +36,14 @@ class Session:
             while data := self._outgoing.read():
                 await asyncio.get_running_loop().sock_sendall(self._wire, data)
 
+    def end_output(self) -> None:
+        """Say that no more will come from here; the other direction goes on."""
+        # OpenSSL looks for the other side's own end at once, and takes data for a fatal error instead: show it none.
+        arrived = self._incoming.read()
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self.tls.unwrap()
+        self._incoming.write(arrived)
+
     async def receive(self) -> bool:
         """Take in what came from the other side; False at its end."""
         data = await asyncio.get_running_loop().sock_recv(self._wire, CHUNK_BYTES)
@@ -71,9 +79,12 @@ async def shake_hands(wire: socket.socket, context: ssl.SSLContext, host: str) -
     return session
 
 
-async def relay(plain: socket.socket, wire: socket.socket, session: Session) -> None:
-    """Pass bytes between a plain socket and a TLS session until both directions have ended; closes both sockets."""
-    both = [asyncio.ensure_future(_outward(plain, session)), asyncio.ensure_future(_inward(plain, session))]
+async def relay(plain: socket.socket, wire: socket.socket, session: Session, complain: Callable[[str], None]) -> None:
+    """Pass bytes between a plain socket and a TLS session until both directions have ended; closes both sockets.
+
+    `complain` is called with what the other side says against us: with TLS 1.3 it refuses a certificate only later.
+    """
+    both = [asyncio.ensure_future(_outward(plain, session)), asyncio.ensure_future(_inward(plain, session, complain))]
     try:
         await asyncio.gather(*both)
     except (OSError, ssl.SSLError):
@@ -92,17 +103,17 @@ async def _outward(plain: socket.socket, session: Session) -> None:
         while view:
             view = view[session.tls.write(view) :]
         await session.flush()
-    with contextlib.suppress(ssl.SSLWantReadError):  # the other side's own end is another matter
-        session.tls.unwrap()
+    session.end_output()
     await session.flush()
 
 
-async def _inward(plain: socket.socket, session: Session) -> None:
+async def _inward(plain: socket.socket, session: Session, complain: Callable[[str], None]) -> None:
     loop = asyncio.get_running_loop()
     try:
         while data := await session.perform(lambda: session.tls.read(CHUNK_BYTES)):
             await loop.sock_sendall(plain, data)
-    except ssl.SSLError:  # the connection was cut, or the engine has ended its direction
-        pass
+    except ssl.SSLError as error:  # the connection was cut, or the engine has ended its direction
+        if "alert" in str(error).lower():
+            complain(str(error))
     with contextlib.suppress(OSError):
         plain.shutdown(socket.SHUT_WR)
