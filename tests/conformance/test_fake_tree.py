@@ -86,7 +86,7 @@ async def test_a_timeout_at_any_moment_of_hiding_leaves_nothing_behind():
     machine = FakeMachine()
     await machine.start()
     try:
-        for _ in range(60):
+        for _ in range(30):
             with pytest.raises(CommandTimeoutError):
                 await machine.execute(ExecRequest(shell=request.shell, timeout=chance.uniform(0.002, 0.04)))
             assert _sleepers(mark) == []

@@ -45,6 +45,7 @@ class ProcessTree:
         self._base = (1 << 50) + secrets.randbits(20) * _MARKS_FOR_EACH_MACHINE
         self._numbers = itertools.count(1)
         self._leaders: dict[int, int] = {}
+        self._marks: dict[tuple[int, int], int | None] = {}
         self._frozen: dict[int, int] = {}
 
     def new_mark(self) -> int:
@@ -90,13 +91,24 @@ class ProcessTree:
         if not table:
             return set(self._leaders)
         first, last = self._base, self._base + _MARKS_FOR_EACH_MACHINE
-        marked = {pid for pid in table if (mark := _mark_of(pid)) is not None and first <= mark < last}
+        marked = {pid for pid, mark in self._marks_of(table).items() if mark is not None and first <= mark < last}
         return self._grown(table, marked, [*self._leaders])
 
     def _of_command(self, table: Mapping[int, _Row], leader: int, mark: int) -> set[int]:
         if not table:
             return {leader}
-        return self._grown(table, {pid for pid in table if _mark_of(pid) == mark}, [leader])
+        marked = {pid for pid, its in self._marks_of(table).items() if its == mark}
+        return self._grown(table, marked, [leader])
+
+    def _marks_of(self, table: Mapping[int, _Row]) -> dict[int, int | None]:
+        """Return the mark of each process; a process has from birth the one it has."""
+        known, found, own = self._marks, {}, os.getpid()
+        for pid, row in table.items():
+            if pid != own:  # ours comes and goes as we start others
+                key = (pid, row.start)
+                found[key] = known[key] if key in known else _mark_of(pid)
+        self._marks = found
+        return {pid: mark for (pid, _), mark in found.items()}
 
     def _grown(self, table: Mapping[int, _Row], marked: set[int], leaders: Iterable[int]) -> set[int]:
         """Add descendants and sessions; leave out what another thread of ours started while we held the mark."""

@@ -77,7 +77,7 @@ class Stage:
         seconds = self.patience
         deadlines = Deadlines(
             start=max(seconds, 300),
-            execute_margin=min(max(seconds / 3, 1), 30),
+            execute_margin=min(max(seconds / 3, 5), 30),
             pause=seconds,
             resume=seconds,
             stop=max(seconds, 60),
