@@ -70,6 +70,8 @@ class ShellDuplex(asyncio.SubprocessProtocol):
 
     def process_exited(self) -> None:
         self._exited.set()
+        # As dockerd and sshd do: a child that holds the outputs does not keep the stream alive for long.
+        asyncio.get_running_loop().call_later(0.5, self._receiver.ended)
 
     def pause_writing(self) -> None:
         self._room.clear()
@@ -106,6 +108,10 @@ class ShellDuplex(asyncio.SubprocessProtocol):
                 pipe.abort()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(2):
+                    await self._exited.wait()
+            if not self._exited.is_set():
+                self._transport.kill()
+                async with asyncio.timeout(30):
                     await self._exited.wait()
         finally:
             self._transport.close()

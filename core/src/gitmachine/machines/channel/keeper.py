@@ -22,6 +22,7 @@ OPEN_AT_ONCE = 4
 STALL_SECONDS = 0.2
 """How long commands wait for a slot while none becomes free and none is being opened; then some go the plain way."""
 CLOSE_SECONDS = 10.0
+"""How long streams may take to close."""
 RETRY_SECONDS = 1.0
 """How long no more shells are opened after one could not be."""
 ATTEMPTS = 3
@@ -36,6 +37,7 @@ class SlotKeeper:
     Attributes:
         shell: what the first shell said of itself.
         problem: why the channel cannot be used at all, or "".
+        closed: whether it was closed.
     """
 
     def __init__(self, connect: Connect, *, limit: int, tainted_limit: int, hello_seconds: float) -> None:
@@ -58,7 +60,7 @@ class SlotKeeper:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._openers: set[asyncio.Task[Any]] = set()
         self._clock = PausableClock()
-        self._closed = False
+        self.closed = False
 
     @property
     def paused(self) -> bool:
@@ -103,7 +105,7 @@ class SlotKeeper:
         return None
 
     async def _wait(self, *, urgent: bool) -> Slot | None:
-        if self._closed or self.problem:
+        if self.closed or self.problem:
             return None
         waiter: asyncio.Future[Slot | None] = asyncio.get_running_loop().create_future()
         if urgent:
@@ -126,7 +128,7 @@ class SlotKeeper:
 
     def _settled(self, slot: Slot) -> None:
         """Find the next use of a slot that is idle, tainted or gone."""
-        if slot.state is SlotState.GONE or self._closed:
+        if slot.state is SlotState.GONE or self.closed:
             self._forget(slot)
         elif slot.state is SlotState.TAINTED:
             self._set_aside(slot)
@@ -168,7 +170,7 @@ class SlotKeeper:
             impatient: do not count on shells that should be free in a moment.
         """
         waiting = sum(not waiter.done() for waiter in self._waiters)
-        if not waiting or self._closed or self.paused:
+        if not waiting or self.closed or self.paused:
             return
         now = asyncio.get_running_loop().time()
         self._rescan_due(now)
@@ -210,7 +212,7 @@ class SlotKeeper:
     def _opened(self, slot: Slot) -> None:
         if slot.shell.problem:
             self.problem = slot.shell.problem
-        if slot.shell.problem or self._closed:
+        if slot.shell.problem or self.closed:
             self.retire(slot)
             self._send_away(len(self._waiters))
             return
@@ -238,7 +240,7 @@ class SlotKeeper:
 
     async def warm(self) -> bool:
         """Open the first shell; tell whether the channel can be used."""
-        if not self._all and not self.problem and not self._closed:
+        if not self._all and not self.problem and not self.closed:
             slot = await self.acquire()
             if slot is not None:
                 self.give_back(slot)
@@ -287,7 +289,7 @@ class SlotKeeper:
 
     async def close(self) -> None:
         """Close every slot; whoever waits is sent away."""
-        self._closed = True
+        self.closed = True
         for timer in (self._stall, self._look):
             if timer is not None:
                 timer.cancel()

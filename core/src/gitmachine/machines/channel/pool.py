@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import time
 from typing import TYPE_CHECKING
@@ -241,9 +242,19 @@ class WarmPool:
         mark = self.new_mark() if slot.shell.mark_option else ""
         order = command_order(new_token(), request, slot.shell, cwd=cwd, env=env, mark=mark, announce=announce)
         self._running[job] = (slot, mark, order.raw is not None)
-        job.done.add_done_callback(lambda _: self._running.pop(job, None))
+        job.done.add_done_callback(lambda _: self._over(job, mark))
         slot.run(order, job)
         return mark
+
+    def _over(self, job: Job, mark: str) -> None:
+        self._running.pop(job, None)
+        if mark and job.done.exception() is not None and not self._slots.closed:
+            self._slots.hold(self._end_orphans(mark))
+
+    async def _end_orphans(self, mark: str) -> None:
+        """Kill what a lost command left running: nobody hears of it any more."""
+        with contextlib.suppress(MachineError):  # the machine may be gone with the shell
+            await self._run_script(kill_script(mark))
 
     async def _outcome(self, job: Job, cwd: str) -> int:
         """Wait for an exit code, or raise what became of the command."""

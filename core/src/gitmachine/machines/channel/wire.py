@@ -144,4 +144,5 @@ def marked_argv(argv: tuple[str, ...], shell: Shell | None, mark: str) -> list[s
     """Return a command that marks itself and becomes `argv`; `argv` where processes cannot be marked."""
     if shell is None or not shell.mark_option:
         return list(argv)
-    return ["sh", "-c", f'ulimit -S -{shell.mark_option} "$0"; exec "$@"', mark, *argv]
+    # This `sh` need not be of the slots' kind, so either letter may be the right one.
+    return ["sh", "-c", '{ ulimit -S -x "$0" || ulimit -S -w "$0"; } 2>/dev/null; exec "$@"', mark, *argv]
