@@ -193,12 +193,15 @@ async def test_tls_that_does_not_fit_is_said(tls, tmp_path, monkeypatch):
         await DockerMachine(_config(own, docker_host=url)).start()
     make_certificates(tmp_path / "others", "127.0.0.1")
     monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
-    for ca, key, said in (("others", "others", "certificate verify failed"), (str(certificates), "others", "TLS")):
+    for ca, key, said in (
+        ("others", "others", "TLS.*certificate verify failed"),
+        (str(certificates), "others", r"certificate.*check ca\.pem"),
+    ):
         folder = tmp_path / f"mixed-{len(ca)}"
         folder.mkdir()
         shutil.copy(tmp_path / ca / "ca.pem", folder)
         for name in ("cert.pem", "key.pem"):
             shutil.copy(tmp_path / key / name, folder)
         monkeypatch.setenv("DOCKER_CERT_PATH", str(folder))
-        with pytest.raises(MachineStartError, match=f"does not agree on TLS.*{said}"):
+        with pytest.raises(MachineStartError, match=said):
             await DockerMachine(_config(own, docker_host=url)).start()

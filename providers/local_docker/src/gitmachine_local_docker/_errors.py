@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import ssl
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -130,6 +131,9 @@ def unreachable(error: BaseException, dialer: Dialer) -> str:
         return f"{where} does not agree on TLS: {dialer.complaint}: {_tls_advice(endpoint)}"
     if isinstance(cause, ssl.SSLError) or "tls" in _said(error).lower() or _NOT_TLS in _said(error):
         return f"{where} does not agree on TLS: {_said(cause or error)}: {_tls_advice(endpoint)}"
+    if endpoint.tls and not isinstance(cause, ConnectionRefusedError | TimeoutError | socket.gaierror):
+        said = _said(cause or error)
+        return f"{where} closed the connection, perhaps for our certificate: {said}: {_tls_advice(endpoint)}"
     if isinstance(error, TimeoutError):
         return f"{where} does not answer: is it running, and reachable from here?"
     return f"{where} is not running or cannot be reached: {_said(cause or error)}: start it, or name another"

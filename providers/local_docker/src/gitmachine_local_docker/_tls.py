@@ -98,13 +98,14 @@ async def relay(plain: socket.socket, wire: socket.socket, session: Session, com
 
 
 async def _outward(plain: socket.socket, session: Session) -> None:
-    while data := await asyncio.get_running_loop().sock_recv(plain, CHUNK_BYTES):
-        view = memoryview(data)
-        while view:
-            view = view[session.tls.write(view) :]
+    with contextlib.suppress(ConnectionError):  # why is what the other direction brings
+        while data := await asyncio.get_running_loop().sock_recv(plain, CHUNK_BYTES):
+            view = memoryview(data)
+            while view:
+                view = view[session.tls.write(view) :]
+            await session.flush()
+        session.end_output()
         await session.flush()
-    session.end_output()
-    await session.flush()
 
 
 async def _inward(plain: socket.socket, session: Session, complain: Callable[[str], None]) -> None:
