@@ -337,8 +337,12 @@ class Place:
         shell = self.pool.shell
         if shell is None or not shell.mark_option:
             return _either(kill_script(self._mark), kill_by_ps(self._directory, str(self._id)))
-        # One look at all at once, which is much cheaper than one at each, and mostly enough.
-        return f"grep -qs '^Max file locks *{self._mark}' /proc/[0-9]*/limits || exit 0\n{kill_script(self._mark)}"
+        # One look at all at once, which is much cheaper than one at each, and mostly enough; the same look afterwards.
+        return (
+            "_gm_turn=0\n"
+            f"while grep -qs '^Max file locks *{self._mark}' /proc/[0-9]*/limits && [ $_gm_turn -lt 20 ]; do\n"
+            f"_gm_turn=$((_gm_turn + 1))\n{kill_script(self._mark)}\ndone\n:\n"
+        )
 
     async def kill_everything(self) -> None:
         """Kill everything; the machine stays."""
