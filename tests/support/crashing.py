@@ -183,11 +183,11 @@ async def _start(plan: dict[str, Any]) -> Any:
         await _steps(gm, plan.get("on_start", []))
 
     gm = AsyncGitMachine(
-        "local",
+        plan.get("provider", "local"),
         repository=plan["repository"],
         session=plan.get("session", "feature"),
         name=plan.get("name", "a"),
-        options={"isolation": plan.get("isolation", "none")},
+        options=plan.get("options", {"isolation": plan.get("isolation", "none")}),
         auto_commit=plan.get("auto_commit", True),
         on_start=on_start,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import ssl
@@ -94,6 +95,8 @@ def advice(message: str) -> str:
 
 def _said(error: BaseException) -> str:
     text = error.message if isinstance(error, aiodocker.DockerError) else str(error)
+    if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ssl.SSLError):
+        text = os.strerror(error.errno).lower()
     return " ".join(str(text).split()) or type(error).__name__
 
 
