@@ -38,7 +38,7 @@ async def test_exact_commits_come_out_whatever_refs_say(bench, tmp_path, host):
     await one.begin()
     old = await one.sh("git rev-parse HEAD~3")
     target = tmp_path / "target.git"
-    await make_bare(host, target)
+    await make_bare(target)
     await StreamOutward(host).bring(one.machine, one.path, target, {"refs/incoming/0": old}, check=True)
     assert git("-C", target, "rev-parse", "refs/incoming/0") == old
     assert git("-C", target, "rev-list", "--count", "refs/incoming/0") == "2"
@@ -57,7 +57,7 @@ async def test_a_submodules_repository_without_its_files_can_be_read(bench, tmp_
     await one.begin()
     await one.sh("git --git-dir=.git config core.bare false && git --git-dir=.git config core.worktree ../../gone")
     target = tmp_path / "t.git"
-    await make_bare(host, target)
+    await make_bare(target)
     sha = tip(tmp_path / "r.git", "main")
     await StreamOutward(host).bring(one.machine, f"{one.path}/.git", target, {"refs/incoming/0": sha}, check=True)
     assert git("-C", target, "rev-parse", "refs/incoming/0") == sha

@@ -128,7 +128,7 @@ class BundleInward(Inward):
     async def _shallow(self, scratch: Path, view: Path, delivery: Delivery) -> tuple[Path, list[str]]:
         """Cut the history on the host: a bundle itself cannot say where history ends."""
         cut = scratch / "shallow.git"
-        await make_bare(self._host, cut, object_format=delivery.object_format)
+        await make_bare(cut, object_format=delivery.object_format)
         refspecs = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
         if delivery.commit is not None and delivery.commit not in delivery.state.refs.values():
             refspecs.append(f"+{delivery.commit}:refs/gitmachine/base")
@@ -224,7 +224,7 @@ class BundleOutward(Outward):
         # that borrows the target's objects.
         aside = scratch / "aside.git"
         length = {len(sha) for sha in wants.values()}
-        await make_bare(self._host, aside, alternates=target, object_format="sha256" if length == {64} else "sha1")
+        await make_bare(aside, alternates=target, object_format="sha256" if length == {64} else "sha1")
         call = GitCall(args=("bundle", "unbundle", str(file)), git_dir=aside, check=False)
         result = await self._host.run(call)
         if result.exit_code != 0:

@@ -84,7 +84,7 @@ async def _collect_nested(
         except IncompleteError:
             # A shallow clone: its gaps must not become the store's, or the main branch could not be bundled any more.
             lengths = {len(sha) for sha in refs.values()}
-            await make_bare(store.host, aside.path, object_format="sha256" if lengths == {64} else "sha1")
+            await make_bare(aside.path, object_format="sha256" if lengths == {64} else "sha1")
         else:
             await store.settle(wanted, below=below)
             return
@@ -111,7 +111,7 @@ async def _bring(
     except FsckRefused as refusal:
         kept = await _quarantine(store, outward, machine, path, wants)
         raise GitError(f"{refusal}; it is kept, unchecked, in {str(kept)!r}", stderr=refusal.stderr) from refusal
-    if await store.present(shas) != shas or not await store.connected(shas):
+    if not await store.connected(shas):
         raise IncompleteError(f"the work in {path!r} did not arrive completely: its history has gaps")
 
 
@@ -122,6 +122,6 @@ async def _quarantine(
     number = 1
     while (place := store.path / "quarantine" / f"{number}.git").exists():
         number += 1
-    await make_bare(store.host, place, alternates=store.path)
+    await make_bare(place, alternates=store.path)
     await outward.bring(machine, path, place, wants, check=False, shallow=False)
     return place

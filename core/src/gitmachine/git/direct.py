@@ -129,7 +129,7 @@ class DirectTransport(Transport):
         """Ask the remote from the host; nothing is fetched."""
         self.remote_state = await self.remote.ask()
         form = object_format(self.remote_state)
-        await make_bare(self.host, self.mirror.path, object_format=form)
+        await make_bare(self.mirror.path, object_format=form)
         await self.store.open(object_format=form)
         return self.remote_state
 

@@ -50,9 +50,9 @@ commit_content() (
   g commit-tree "$tree" ${head:+-p "$head"} -F - <"$message"
 )
 
-# Commits that only files of $gitdir name; $1: prefix of their refs.
+# Commits that only files of $gitdir name; $1: prefix of their refs, $2: the branch that HEAD is on, if any.
 keep_heads() {
-  [ -z "$head" ] || g symbolic-ref -q HEAD >/dev/null || keep "$1head" "$head"
+  [ -z "$head" ] || [ -n "$2" ] || keep "$1head" "$head"
   for pair in MERGE_HEAD:merge-head MERGE_AUTOSTASH:merge-autostash rebase-merge/autostash:autostash \
     rebase-apply/autostash:autostash rebase-merge/orig-head:orig-head rebase-apply/orig-head:orig-head; do
     [ -f "$gitdir/${pair%:*}" ] || continue
@@ -154,7 +154,7 @@ see_worktree() (
   gitdir=$1
   export GIT_DIR="$gitdir"
   read_head
-  [ "$mode" != survey ] || keep_heads "keep/worktree/$3/"
+  [ "$mode" != survey ] || keep_heads "keep/worktree/$3/" "$(g symbolic-ref -q HEAD)"
   unset GIT_DIR
   [ -n "$2" ] && [ -e "$2/.git" ] && cd -- "$2" && find_repository && [ "$gitdir" = "$1" ] || return 0
   printf '%s\0' "$PWD" >>"$tmp/places"
@@ -165,17 +165,22 @@ see_worktree() (
   else keep "worktree-snapshot/$snapshot/$3" "$made"; fi
 )
 
-# Makes the refs of $tmp/keep; a survey's replace those of the one before.
+# Makes the refs of $tmp/keep; a survey's replace those of the one before, and all refs are in $tmp/refs afterwards.
 write_keeps() {
   if [ "$mode" = survey ]; then
-    g for-each-ref --format='update %(refname) %(objectname)' refs/gitmachine/keep/ >"$tmp/present" || return 1
+    list_refs || return 1
+    sed -n -e 's,^\([^ ]*\) \(refs/gitmachine/keep/.*\)$,update \2 \1,p' "$tmp/refs" >"$tmp/present" || return 1
+    [ -s "$tmp/keep" ] || [ -s "$tmp/present" ] || return 0
     sort "$tmp/keep" >"$tmp/wanted" && sort "$tmp/present" >"$tmp/sorted" || return 1
     ! cmp -s "$tmp/wanted" "$tmp/sorted" || return 0
     sed -e 's/^update/delete/' "$tmp/present" >"$tmp/gone"
     [ ! -s "$tmp/gone" ] || g update-ref --stdin <"$tmp/gone" || return 1
   fi
-  [ ! -s "$tmp/keep" ] || g update-ref --stdin <"$tmp/keep"
+  [ ! -s "$tmp/keep" ] || g update-ref --stdin <"$tmp/keep" || return 1
+  [ "$mode" != survey ] || list_refs
 }
+
+list_refs() { g for-each-ref --format='%(objectname) %(refname)' >"$tmp/refs"; }
 
 # Everything of the repository whose top is the current directory. $1: its path, $2: its kind; further arguments:
 # pathspecs of ignored files that are work.
@@ -185,7 +190,8 @@ see_repository() {
   read_head
   read_operation
   branch=$(g symbolic-ref -q HEAD) || branch=''
-  common=$(g rev-parse --git-common-dir) && common=$(cd -- "$common" && pwd -P) || return 1
+  if [ "$2" = main ]; then common=$main_common
+  else common=$(g rev-parse --git-common-dir) && common=$(cd -- "$common" && pwd -P) || return 1; fi
   see_content || return 1
   for list in large left; do
     [ ! -s "$tmp/$list" ] || xargs -0 sh -c 'for p; do
@@ -198,13 +204,17 @@ see_repository() {
       keep "snapshot/$snapshot" "$made"
     fi
   else
-    keep_heads keep/
+    keep_heads keep/ "$branch"
     if [ -n "$dirty" ]; then
       made=$(commit_content) || return 1
       keep keep/changes "$made"
     fi
     number=0
-    g rev-list -g refs/stash -- >"$tmp/stash" 2>/dev/null || : >"$tmp/stash"
+    : >"$tmp/stash"
+    # Entries are in the reflog, which is a file, or in one with all others (reftable).
+    if [ -e "$common/logs/refs/stash" ] || [ -d "$common/reftable" ]; then
+      g rev-list -g refs/stash -- >"$tmp/stash" 2>/dev/null || : >"$tmp/stash"
+    fi
     while read -r entry; do
       keep "keep/stash/$number" "$entry"
       number=$((number + 1))
@@ -214,7 +224,7 @@ see_repository() {
   see_worktrees && write_keeps || return 1
   [ "$mode" = survey ] || [ -s "$tmp/keep" ] || return 0
   field @repository "$1" "$2" "$head" "${branch#refs/heads/}" "$tree" "$operation" "$dirty"
-  if [ "$mode" = survey ]; then g for-each-ref --format='%(objectname) %(refname)' || return 1
+  if [ "$mode" = survey ]; then cat "$tmp/refs" || return 1
   else sed -e 's/^update \(.*\) \(.*\)$/\2 \1/' "$tmp/keep"; fi
   printf '\0'
 }
@@ -254,10 +264,10 @@ visit_bare() {
   scratch
   : >"$tmp/keep"
   read_head
-  keep_heads keep/
+  keep_heads keep/ "$(g symbolic-ref -q HEAD)"
   write_keeps || return 1
   field @repository "$1" submodule "$head" "" "" "" ""
-  g for-each-ref --format='%(objectname) %(refname)' && printf '\0'
+  cat "$tmp/refs" && printf '\0'
 }
 
 # $1: visit or visit_bare; then directories. What fails is reported, and the others go on.

@@ -62,7 +62,7 @@ class Mirror:
         if before == state.refs and self.exists():
             return state
         async with self._lock():
-            await make_bare(self._host, self.path, object_format=object_format(state))
+            await make_bare(self.path, object_format=object_format(state))
             for attempt in range(ATTEMPTS):
                 if attempt > 0 or await self._read() != before:
                     # Our answer may be older than what another session has fetched, and would undo it.
@@ -146,20 +146,37 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-async def make_bare(host: HostGit, path: Path, *, alternates: Path | None = None, object_format: str = "sha1") -> None:
+async def make_bare(path: Path, *, alternates: Path | None = None, object_format: str = "sha1") -> None:
     """Make a bare repository of ours when it is missing: private, without templates, never collecting garbage."""
-    if await asyncio.to_thread((path / "HEAD").exists):
+    await asyncio.to_thread(_make_bare, path, alternates, object_format)
+
+
+def _make_bare(path: Path, alternates: Path | None, object_format: str) -> None:
+    """Write what ``git init --bare`` would: a handful of files, for which no process is needed."""
+    if (path / "HEAD").exists():
         return
-    await asyncio.to_thread(path.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Made aside and renamed, so that nobody ever sees, and no crash ever leaves, half a repository.
     fresh = path.with_name(f"{path.name}.new-{os.urandom(4).hex()}")
-    options = ("--quiet", "--bare", "--template=", f"--object-format={object_format}")
     try:
-        await host.run(GitCall(args=("init", *options, "--", str(fresh))))
-        await asyncio.to_thread(_furnish, fresh, alternates)
-        await asyncio.to_thread(_rename, fresh, path)
+        fresh.mkdir(mode=0o700)
+        for name in ("objects/info", "objects/pack", "refs/heads", "refs/tags"):
+            (fresh / name).mkdir(parents=True)
+        own = "[gc]\n\tauto = 0\n[core]\n\tfsync = committed,loose-object,reference\n\tlogAllRefUpdates = false\n"
+        (fresh / "config").write_text(_bare_config(object_format) + own)
+        if alternates is not None:
+            (fresh / "objects" / "info" / "alternates").write_bytes(os.fsencode(alternates / "objects") + b"\n")
+        (fresh / "HEAD").write_text("ref: refs/heads/master\n")
+        _rename(fresh, path)
     finally:
-        await asyncio.to_thread(shutil.rmtree, fresh, ignore_errors=True)
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _bare_config(object_format: str) -> str:
+    if object_format == "sha1":
+        return "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n"
+    version = "[core]\n\trepositoryformatversion = 1\n\tfilemode = true\n\tbare = true\n"
+    return f"{version}[extensions]\n\tobjectformat = {object_format}\n"
 
 
 def _rename(fresh: Path, path: Path) -> None:
@@ -171,23 +188,8 @@ def _rename(fresh: Path, path: Path) -> None:
         # Somebody else was faster; theirs is as good.
 
 
-def _furnish(path: Path, alternates: Path | None) -> None:
-    path.chmod(0o700)
-    with (path / "config").open("a") as config:
-        config.write(
-            "[gc]\n\tauto = 0\n[core]\n\tfsync = committed,loose-object,reference\n\tlogAllRefUpdates = false\n"
-        )
-    if alternates is not None:
-        info = path / "objects" / "info"
-        info.mkdir(parents=True, exist_ok=True)
-        (info / "alternates").write_bytes(os.fsencode(alternates / "objects") + b"\n")
-
-
 def _make_view(path: Path, mirror: Path, state: RemoteState) -> None:
-    config = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n"
-    if object_format(state) == "sha256":
-        config = "[core]\n\trepositoryformatversion = 1\n\tbare = true\n[extensions]\n\tobjectformat = sha256\n"
-    (path / "config").write_text(config)
+    (path / "config").write_text(_bare_config(object_format(state)))
     (path / "refs").mkdir()
     (path / "objects" / "info").mkdir(parents=True)
     (path / "objects" / "info" / "alternates").write_bytes(os.fsencode(mirror / "objects") + b"\n")

@@ -135,11 +135,12 @@ async def outgoing(store: SessionRepository, *, branch: str, sha: str, known: It
     Raises:
         GitError: the commit is not in the store.
     """
-    bases = sorted(await store.present(known))
-    if not await store.present([sha]):
+    bases = set(known)
+    present = await store.present({*bases, sha})
+    if sha not in present:
         raise GitError(f"the commit {sha} is not in {str(store.path)!r}")
     form = "--format=%H%x00%an%x00%ae%x00%at%x00%s%x00%b"
     args = ("log", "--no-show-signature", "--no-notes", f"--max-count={MAX_COMMITS}", "-z", form, "--stdin")
-    listed = await store.host.run(GitCall(args=args, git_dir=store.path, stdin=_revisions(sha, bases)))
+    listed = await store.host.run(GitCall(args=args, git_dir=store.path, stdin=_revisions(sha, bases & present)))
     commits = parse_log(parse_fields(listed.stdout))
-    return OutgoingCommits(store, branch=branch, sha=sha, known=bases, commits=commits)
+    return OutgoingCommits(store, branch=branch, sha=sha, known=sorted(bases & present), commits=commits)

@@ -54,6 +54,8 @@ class SessionRepository:
         self.path = path
         self.mirror = mirror
         self.host = host
+        self._whole: set[str] = set()
+        """Objects that were found here with everything they need: nothing ever leaves a session repository."""
 
     async def open(self, *, object_format: str = "sha1") -> None:
         """Make it when it is missing.
@@ -61,7 +63,7 @@ class SessionRepository:
         Raises:
             GitError: it cannot be made.
         """
-        await make_bare(self.host, self.path, alternates=self.mirror, object_format=object_format)
+        await make_bare(self.path, alternates=self.mirror, object_format=object_format)
 
     async def borrow(self, repository: Path) -> None:
         """Use the objects of another repository on this host too (a submodule's mirror)."""
@@ -74,9 +76,9 @@ class SessionRepository:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(known + line)
 
-    async def refs(self, prefix: str = MACHINE) -> dict[str, str]:
-        """Return its refs below a prefix, by full name."""
-        return await read_refs(self.host, self.path, (prefix,))
+    async def refs(self, *prefixes: str) -> dict[str, str]:
+        """Return its refs below some prefixes (that of the machine's), by full name."""
+        return await read_refs(self.host, self.path, prefixes or (MACHINE,))
 
     async def present(self, shas: Iterable[str]) -> set[str]:
         """Return those of the objects that are here (or in the mirror); their history may not be."""
@@ -90,15 +92,19 @@ class SessionRepository:
 
     async def has(self, sha: str) -> bool:
         """Tell whether a commit is here with everything that it needs."""
-        return await self.connected([sha])
+        return sha in self._whole or await self.connected([sha])
 
     async def connected(self, shas: Iterable[str]) -> bool:
-        """Tell whether everything that the objects need is here; what refs name is taken as complete."""
-        data = "".join(f"{sha}\n" for sha in sorted(set(shas)))
+        """Tell whether the objects and all they need are here; of what is here, what refs name is taken as complete."""
+        wanted = set(shas)
+        data = "".join(f"{sha}\n" for sha in sorted(wanted))
         # An interrupted transfer can leave a pack without what it needs, so presence alone proves nothing.
         args = ("rev-list", "--objects", "--quiet", "--stdin", "--not", "--all", "--alternate-refs")
         call = GitCall(args=args, git_dir=self.path, stdin=data.encode(), check=False)
-        return (await self.host.run(call)).exit_code == 0
+        if (await self.host.run(call)).exit_code != 0:
+            return False
+        self._whole |= wanted
+        return True
 
     async def settle(self, wanted: Mapping[str, str], *, below: str) -> None:
         """Set refs to what was verified, drop the others of a namespace, and forget `INCOMING`.
@@ -201,6 +207,8 @@ class SessionRepository:
     async def forget_nested(self, keep: set[str]) -> None:
         """Drop the refs of nested repositories that the machine has no more; the objects stay."""
         gone = {key for key in self.nested() if key not in keep}
+        if not gone:
+            return
         refs = [ref for ref in await self.refs(NESTED) if ref.removeprefix(NESTED).partition("/")[0] in gone]
         if refs:
             await update_refs(self.host, self.path, "".join(f"delete {ref}\0\0" for ref in refs))

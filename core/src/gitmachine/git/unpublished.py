@@ -41,7 +41,7 @@ async def unpublished(store: SessionRepository, remote: RemoteState | None, bran
     theirs = set(remote.refs.values()) if remote is not None else set()
     found: list[Kept] = []
     seen: set[str] = set()
-    refs = {**await store.refs(), **await store.refs(WITHHELD)}
+    refs = await store.refs(MACHINE, WITHHELD)
     for ref, sha in sorted(refs.items(), key=lambda item: _order(item[0], branch)):
         if ref.startswith(NESTED) or sha in theirs:
             continue

@@ -293,7 +293,7 @@ async def _store(hoard: Hoard, work: SavedWork) -> SessionRepository:
         raise GitError(f"neither the session repository {work.repository!r} nor a bundle of it is there any more")
     if work.remote is not None:
         mirror = hoard.places.mirrors / f"{check_repository(work.remote).key}.git"
-    await make_bare(hoard.host, path, alternates=mirror)
+    await make_bare(path, alternates=mirror)
     args = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--", work.bundle, "+refs/*:refs/*")
     await hoard.host.run(GitCall(args=args, git_dir=path, protocols=("file",)))
     return SessionRepository(path, hoard.host, mirror)
