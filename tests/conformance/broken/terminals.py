@@ -61,7 +61,7 @@ class JoinsArguments(OnTerminals):
         return attrs.evolve(request, argv=None, shell=" ".join(shlex.quote(word) for word in request.argv if word))
 
 
-@breaks("terminal-size", "resized to 50 rows of 140", hangs=True)
+@breaks("terminal-size", "resized to 50 rows of 140")
 class ResizesTheWrongWayRound(OnTerminals):
     def changed(self, process: Any) -> Any:
         resize = process.resize
