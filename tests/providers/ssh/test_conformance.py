@@ -1,6 +1,7 @@
-"""The kit over a real sshd: root with dash; an ordinary user with bash and a noisy, slow .bashrc; busybox sh.
+"""The kit over a real sshd: all of it as root and as an ordinary user with bash and a noisy, slow .bashrc; what a shell
+has most to do with for a login shell of busybox, without SFTP.
 
-Time budget: 150 s.
+Time budget: 200 s.
 """
 
 from __future__ import annotations
@@ -16,13 +17,18 @@ import pytest
 
 from gitmachine import Machine
 from gitmachine.testing import MachineConformance
+from gitmachine.testing.kit.base import KitBase
+from gitmachine.testing.kit.commands import CommandBehaviours
+from gitmachine.testing.kit.environment import EnvironmentBehaviours
+from gitmachine.testing.kit.files import FileBehaviours
+from gitmachine.testing.kit.timeouts import TimeoutBehaviours
 from gitmachine_ssh import SSHConfig, SSHMachine
 from support.sshd import BASH, BUSYBOX, client_key, serving_sshd
 
 pytest_plugins = ["gitmachine.testing.plugin"]
 
 
-class Ssh(MachineConformance):
+class Ssh(KitBase):
     host_address = "127.0.0.1"
     user = "root"
     sftp = True
@@ -67,16 +73,16 @@ class Ssh(MachineConformance):
 
 
 @pytest.mark.requires("sshd", "root")
-class TestRoot(Ssh):
+class TestRoot(Ssh, MachineConformance):
     pass
 
 
 @pytest.mark.requires("sshd", "ssh-accounts")
-class TestOrdinaryUserWithNoisyBash(Ssh):
+class TestOrdinaryUserWithNoisyBash(Ssh, MachineConformance):
     user = BASH
 
 
 @pytest.mark.requires("sshd", "ssh-accounts")
-class TestBusybox(Ssh):
+class TestBusyboxWithoutSftp(Ssh, CommandBehaviours, EnvironmentBehaviours, TimeoutBehaviours, FileBehaviours):
     user = BUSYBOX
     sftp = False
