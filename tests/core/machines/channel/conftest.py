@@ -18,6 +18,7 @@ import pytest
 
 from gitmachine.execution import ExecRequest, ExecResult, Process, run_process
 from gitmachine.machines.channel import Receiver, WarmPool, kill_script, machine_mark
+from gitmachine.machines.channel.slot import SlotState
 from gitmachine.testing import FakeMachine
 from support.channels import SHELLS, ShellDuplex
 
@@ -52,12 +53,20 @@ class Rig:
         return await self._machine.spawn(attrs.evolve(request, cwd=request.cwd or self.home))
 
     async def sh(self, script: str, *, cwd: str | None = None, env=None, **fields) -> ExecResult:
+        await self.settled()
         request = ExecRequest(shell=script, **{"timeout": 60, **fields})
         return await self.pool.execute(request, cwd=cwd or self.home, env=env or {})
 
     async def run(self, *argv: str, cwd: str | None = None, env=None, **fields) -> ExecResult:
+        await self.settled()
         request = ExecRequest(argv=list(argv), **{"timeout": 60, **fields})
         return await self.pool.execute(request, cwd=cwd or self.home, env=env or {})
+
+    async def settled(self) -> None:
+        """Wait for shells that are still looking back: on a loaded machine the pool would open another instead."""
+        await self.until(
+            lambda: not any(slot.state is SlotState.SETTLING for slot in self.slots._all), "each shell has settled"
+        )
 
     async def spawn(self, script: str, **fields) -> Process:
         return await self.pool.spawn(ExecRequest(shell=script, **fields), cwd=self.home, env={})
@@ -107,9 +116,9 @@ def shell_argv(name: str) -> tuple[str, ...]:
 
 
 @pytest.fixture
-async def make_rig(tmp_path):
+async def make_rig(open_path):
     rigs = []
-    home = tmp_path / "it's home"
+    home = open_path / "it's home"
     home.mkdir()
 
     def make(name: str = "dash", **options) -> Rig:
@@ -117,9 +126,6 @@ async def make_rig(tmp_path):
         if name.startswith("nobody"):
             if os.geteuid() != 0:
                 pytest.skip("only root can become nobody")
-            for parent in (home, *home.parents[: len(home.parents) - 1]):
-                if parent.stat().st_uid == os.geteuid() and str(parent) != "/tmp":
-                    parent.chmod(parent.stat().st_mode | 0o755)
             shutil.chown(home, 65534, 65534)
         rig = Rig(argv, str(home), **options)
         if name.startswith("nobody"):

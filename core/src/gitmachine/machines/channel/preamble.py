@@ -42,7 +42,7 @@ _gm_scan() {
   _gm_t=clean _gm_i=0
   _gm_last
   if [ "${2-}" ] || [ "$_gm_p" -le 0 ] || [ "$_gm_n" -lt "$_gm_p" ]; then _gm_p=0; fi
-  while [ "$_gm_i" -lt 8 ] && [ "$_gm_t" = clean ]; do
+  while [ "$_gm_i" -lt 3 ] && [ "$_gm_t" = clean ]; do
     _gm_i=$((_gm_i + 1))
     if [ "$_gm_p" -gt 0 ] && [ $((_gm_n - _gm_p)) -lt 64 ]; then
       while [ "$_gm_p" -lt "$_gm_n" ]; do
