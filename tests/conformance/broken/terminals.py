@@ -73,15 +73,18 @@ class ResizesTheWrongWayRound(OnTerminals):
         return process
 
 
-@breaks("terminal-keys", "is interrupted", hangs=True)
-class SwallowsCtrlC(OnTerminals):
+@breaks("terminal-keys", "after Ctrl-C the program printed")
+class KillsAtCtrlC(OnTerminals):
     def changed(self, process: Any) -> Any:
         write = process.stdin.write
 
-        async def filtered(data: bytes) -> None:
-            await write(data.replace(b"\x03", b""))
+        async def typed(data: bytes) -> None:
+            if b"\x03" in data:
+                await process.kill()
+            else:
+                await write(data)
 
-        process.stdin.write = filtered
+        process.stdin.write = typed
         return process
 
 
