@@ -19,6 +19,7 @@ from gitmachine import (
 )
 from gitmachine.machines.channel import WarmPool
 from gitmachine_local_docker import DockerConfig
+from gitmachine_local_docker._engine import Engine
 from gitmachine_local_docker._hints import hint_for, may_be_memory
 from gitmachine_local_docker._words import embedded
 from gitmachine_local_docker.doctor import doctor
@@ -110,6 +111,28 @@ async def test_a_terminal_changes_its_size_and_ends_with_a_hangup(making, docker
         await other.stdin.close()
         assert await output(other) == (b"", b"", 0)
         await other.kill()
+
+
+@pytest.mark.requires("docker")
+@pytest.mark.parametrize("moment", ["create_exec", "start_exec"])
+async def test_a_spawn_that_is_cancelled_runs_nothing(moment, making, docker, monkeypatch):
+    async with making.running(image=docker.busybox) as machine:
+        reached = asyncio.Event()
+        original = getattr(Engine, moment)
+
+        async def noticed(self, *arguments, **keywords):
+            done = await original(self, *arguments, **keywords)
+            reached.set()
+            return done
+
+        monkeypatch.setattr(Engine, moment, noticed)
+        spawning = asyncio.ensure_future(machine.spawn(ExecRequest(argv=["sleep", "4711"], open_stdin=True)))
+        await asyncio.wait([spawning, asyncio.ensure_future(reached.wait())], return_when=asyncio.FIRST_COMPLETED)
+        spawning.cancel()
+        await asyncio.wait([spawning])
+        if not spawning.cancelled():  # it was faster
+            await spawning.result().kill()
+        assert "4711" not in (await making.sh(machine, "ps -o args | grep '[4]711'")).stdout
 
 
 @pytest.mark.requires("docker")

@@ -143,11 +143,8 @@ async def test_an_engine_that_is_not_there_is_said_at_once(tmp_path):
 
 
 @pytest.mark.requires("root")
-async def test_a_socket_that_refuses_us_is_said(tmp_path):
-    tmp_path.chmod(0o755)
-    for folder in tmp_path.parents[:2]:
-        folder.chmod(0o755)
-    path = tmp_path / "d.sock"
+async def test_a_socket_that_refuses_us_is_said(open_path):
+    path = open_path / "d.sock"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         path.chmod(0o600)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import aiodocker
 import attrs
 
-from gitmachine import ExecRequest, MachineError
+from gitmachine import ExecRequest, MachineError, MachineUnreachableError
 from gitmachine.execution import run_process
 from gitmachine.machines.channel import kill_script, machine_mark, new_mark
 from gitmachine_local_docker._errors import FOREIGN, is_missing, lost, machine_errors, out_of_reach
@@ -55,6 +55,16 @@ done
 KILL_SECONDS = 30.0
 
 
+_kills: set[asyncio.Task[None]] = set()
+"""Kills that go on after their caller was cancelled: somebody must hold them."""
+
+
+def _forget(task: asyncio.Task[None]) -> None:
+    _kills.discard(task)
+    if not task.cancelled():
+        task.exception()  # whoever wanted the command has an error of his own
+
+
 class Container:
     """Runs commands in a container by the engine's exec.
 
@@ -73,20 +83,29 @@ class Container:
         self._oom_at = -1.0
 
     async def spawn(self, spec: ExecSpec, operation: str = "spawn") -> DockerProcess:
-        """Start a command.
+        """Start a command; when it raises, or is cancelled, none runs.
 
         Raises:
             MachineLostError: the container, or the engine, is gone.
             MachineFileError: there is no such working directory.
         """
-        mark = spec.mark or new_mark(self.mark)
+        mark = new_mark(self.mark)
+        try:
+            return await self._start(attrs.evolve(spec, mark=mark), operation)
+        except (asyncio.CancelledError, MachineUnreachableError) as error:
+            # It may have been started in this very moment.
+            killing = asyncio.ensure_future(self.kill(mark))
+            _kills.add(killing)
+            killing.add_done_callback(_forget)
+            patience = LINGER_SECONDS if isinstance(error, MachineUnreachableError) else KILL_SECONDS
+            await asyncio.wait([killing], timeout=patience)
+            killing.cancel()
+            raise
+
+    async def _start(self, spec: ExecSpec, operation: str) -> DockerProcess:
         with machine_errors(self.engine.dialer, self.id, operation):
             return await start_process(
-                self.engine,
-                self.id,
-                attrs.evolve(spec, mark=mark),
-                kill=lambda: self.kill(mark),
-                exit_code=self.exit_code,
+                self.engine, self.id, spec, kill=lambda: self.kill(spec.mark), exit_code=self.exit_code
             )
 
     async def run(
@@ -106,7 +125,8 @@ class Container:
 
     async def _finish(self, argv: tuple[str, ...], operation: str) -> None:
         """Run a command until it says done."""
-        process = await self.spawn(ExecSpec(argv=argv, cwd="/", env={}, user=ROOT), operation)
+        spec = ExecSpec(argv=argv, cwd="/", env={}, user=ROOT, mark=new_mark(self.mark))
+        process = await self._start(spec, operation)
         try:
             async with asyncio.timeout(KILL_SECONDS):
                 # Its own end may be reported late, when the engine waits for what was killed.

@@ -14,6 +14,7 @@ import aiohttp
 
 from gitmachine import (
     AuthenticationError,
+    GitMachineError,
     InvalidStateError,
     MachineError,
     MachineLostError,
@@ -146,7 +147,9 @@ def _cause(error: BaseException) -> BaseException | None:
     """Return what is below aiodocker's and aiohttp's wrappings."""
     found: BaseException | None = None
     at: BaseException | None = error
-    while at is not None:
+    seen: set[int] = set()  # a chain may come back to where it was
+    while at is not None and id(at) not in seen:
+        seen.add(id(at))
         if isinstance(at, ssl.SSLError | PermissionError):
             return at
         if isinstance(at, OSError):
@@ -199,7 +202,7 @@ def machine_errors(dialer: Dialer, machine_id: str | None, operation: str) -> It
     """Raise what an engine refuses about a container that was running."""
     try:
         yield
-    except MachineError:
+    except GitMachineError:
         raise
     except FOREIGN as error:
         if is_unreachable(error):

@@ -80,11 +80,12 @@ async def upload(engine: Engine, container: str, script: Script, source: Path, t
         try:
             await engine.put_archive(container, staging, chunks)
         except aiohttp.ClientError:
-            if chunks.error is not None:
-                raise chunks.error from None
-            raise
+            if chunks.error is None:
+                raise
         except aiodocker.DockerError:
             return None  # a file system that the engine does not see, or may not write; or a full one
+        if chunks.error is not None:
+            raise chunks.error
         done = (await script(_PLACE, target, staging)).ok
         return packing.transfer if done else None
     finally:
