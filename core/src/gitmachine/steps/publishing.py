@@ -9,6 +9,7 @@ from gitmachine.errors import (
     GitError,
     GitMachineError,
     MachineLostError,
+    MachineUnreachableError,
     PushError,
     PushRejectedError,
     PushVetoed,
@@ -132,7 +133,7 @@ async def _vet(ctx: Context, sha: str) -> None:
         return
     try:
         await ctx.dispatcher.step(BEFORE, gm=ctx.gm, commits=commits)
-    except (PushError, MachineLostError):
+    except (PushError, MachineLostError, MachineUnreachableError):
         raise
     except GitMachineError as error:
         raise PushVetoed(str(error)) from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import errno
 import os
 import posixpath
@@ -17,14 +19,15 @@ from gitmachine_ssh._scripts import GONE
 from gitmachine_ssh._sftp import RefusedError, Sftp, temporary_name
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from gitmachine_ssh._link import Link
     from gitmachine_ssh._shells import Answer, Shells
 
 __all__ = ["Files"]
 
-SCRIPT_SECONDS = 60.0
+FILE_SECONDS = 280.0
+"""How long one file may take: less than the core's own deadline, after which it would take the machine for lost."""
 _WORDS = {
     errno.EFBIG: "it is larger than the limit",
     errno.EINVAL: "it is not a regular file",
@@ -68,7 +71,7 @@ class Files:
         client = await self.sftp.client()
         if client is not None:
             try:
-                with session_errors(self._link.where, self._id, "read_file"):
+                async with self._answered("read_file"):
                     return await self.sftp.read(client, target, max_bytes)
             except (RefusedError, asyncssh.SFTPError) as error:
                 raise await self._refusal("read", path, target, error) from error
@@ -89,7 +92,7 @@ class Files:
             self._check(await self._feed(script, data), "write", path)
             return
         try:
-            with session_errors(self._link.where, self._id, "write_file"):
+            async with self._answered("write_file"):
                 try:
                     await self.sftp.write(client, target, data)
                 except asyncssh.SFTPNoSuchFile:
@@ -106,7 +109,7 @@ class Files:
         client = await self.sftp.client()
         if client is not None:
             try:
-                with session_errors(self._link.where, self._id, "list_files"):
+                async with self._answered("list_files"):
                     found = await self.sftp.names(client, target)
             except (RefusedError, asyncssh.SFTPError) as error:
                 raise await self._refusal("list", path, target, error) from error
@@ -116,13 +119,24 @@ class Files:
             found = answer.stdout.split(b"\0")
         return sorted(os.fsdecode(name) for name in set(found) if b"/" not in name and name not in (b"", b".", b".."))
 
+    @contextlib.asynccontextmanager
+    async def _answered(self, operation: str) -> AsyncIterator[None]:
+        """Bound what SFTP may take: one request for something that never comes holds up all that follow."""
+        with session_errors(self._link.where, self._id, operation):
+            try:
+                async with asyncio.timeout(FILE_SECONDS):
+                    yield
+            except TimeoutError:
+                self.sftp.forget()
+                raise
+
     def _path(self, path: str, verb: str) -> bytes:
         if "\0" in path or not path:
             raise self._error(errno.EINVAL if path else errno.ENOENT, verb, path)
         return posixpath.join(self._home, path).encode("utf-8", "surrogateescape")
 
     async def _run(self, script: bytes, operation: str) -> Answer:
-        return await self._shells.run(script, seconds=SCRIPT_SECONDS, operation=operation)
+        return await self._shells.run(script, seconds=FILE_SECONDS, operation=operation)
 
     async def _refusal(
         self, verb: str, path: str, target: bytes, error: RefusedError | asyncssh.SFTPError, size: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal as signals
 from typing import TYPE_CHECKING
 
 import asyncssh
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 __all__ = ["Session"]
 
 WRITE_BUFFER_BYTES = 512 << 10
-MAX_NOISE_BYTES = 16 << 20
-"""How much a login may print before the shell answers."""
 CLOSE_SECONDS = 3.0
 
 
@@ -80,7 +79,7 @@ class Session(asyncssh.SSHClientSession[bytes]):
 
     def exit_signal_received(self, signal: str, core_dumped: bool, msg: str, lang: str) -> None:
         """Take note of the shell's end by a signal."""
-        number = getattr(__import__("signal"), f"SIG{signal}", 9)
+        number = getattr(signals, f"SIG{signal}", signals.SIGKILL)
         self.exit_status = 128 + int(number)
 
     def pause_writing(self) -> None:

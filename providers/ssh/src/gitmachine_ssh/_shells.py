@@ -25,7 +25,6 @@ __all__ = ["Answer", "Shells", "new_token"]
 HELLO_SECONDS = 20.0
 """How long a login may take: the slowest rc files anybody lives with."""
 SPARE = 1
-MAX_ANSWER_BYTES = 256 << 20
 
 
 def new_token() -> str:
