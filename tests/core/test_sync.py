@@ -525,7 +525,7 @@ def test_every_method_called_from_every_callback_and_hook_returns_or_raises_a_ty
         )
         thread = threading.Thread(target=whole_session, args=(gm, caller), daemon=True)
         thread.start()
-        thread.join(4 * SECONDS)
+        thread.join(6 * SECONDS)
         assert not thread.is_alive(), caller.hung()
         gm.stop(force=True)
     assert caller.hung() == []

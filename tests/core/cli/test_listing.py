@@ -13,6 +13,7 @@ from gitmachine.cli import main
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
+PROVIDERS = ["local", "local_docker", "ssh", "e2b"]
 BROKEN = '[gitmachine]\nbroken = "no_such_module_anywhere"\n'
 METADATA = "Metadata-Version: 2.1\nName: broken-plugin\nVersion: 9.1\n"
 
@@ -76,7 +77,7 @@ def test_the_configuration_and_the_environment_choose_plugins(
     capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "gitmachine.toml").write_text('[plugins]\ndisable = ["local"]')
+    (tmp_path / "gitmachine.toml").write_text(f"[plugins]\ndisable = {PROVIDERS}")
     assert main(["providers"]) == 0
     captured = capfd.readouterr()
     assert captured.out == ""

@@ -18,6 +18,7 @@ from gitmachine import (
     UnsupportedOperation,
     hookimpl,
 )
+from gitmachine.plugins import hints
 from gitmachine.plugins.host import PluginHost
 from gitmachine.plugins.registry import Registry
 
@@ -235,10 +236,11 @@ def test_a_broken_plugin_is_fatal_only_when_the_chosen_provider_comes_from_it(si
     assert isinstance(caught.value.__cause__, ModuleNotFoundError)
 
 
-def test_a_broken_plugin_is_recognised_by_its_distribution(site):
-    install(site, "gitmachine-e2b", "e2b", point="cloud", plugin="1/0")
+def test_a_broken_plugin_is_recognised_by_its_distribution(site, monkeypatch):
+    monkeypatch.setitem(hints.WELL_KNOWN, "box42", "gitmachine-box42")
+    install(site, "gitmachine-box42", "box42", point="cloud", plugin="1/0")
     with pytest.raises(UnknownProviderError) as caught:
-        Registry(site.host()).resolve("E2B")
+        Registry(site.host()).resolve("Box42")
     assert caught.value.broken == "cloud"
     assert caught.value.install is None
 

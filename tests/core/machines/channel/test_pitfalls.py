@@ -263,8 +263,8 @@ async def test_20_another_users_child_that_cannot_be_looked_into_counts_as_a_hol
     await rig.until(lambda: tainted(rig), "the slot is set aside")
 
 
-async def test_21_a_directory_is_entered_as_it_really_is_and_left_again(rig, tmp_path):
-    real, link = tmp_path / "real", tmp_path / "link"
+async def test_21_a_directory_is_entered_as_it_really_is_and_left_again(rig, open_path):
+    real, link = open_path / "real", open_path / "link"
     real.mkdir()
     link.symlink_to(real)
     result = await rig.sh('echo "$PWD ${OLDPWD-none}"', cwd=str(link))
