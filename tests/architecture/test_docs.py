@@ -168,7 +168,7 @@ def test_the_readme_opens_with_the_two_commands_and_a_quick_start_of_fifteen_lin
 
 def test_the_readme_lists_exactly_the_providers_that_are_here():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    listed = set(re.findall(r"^\| `(gitmachine-[a-z-]+)` \|", text, re.MULTILINE))
+    listed = set(re.findall(r"^\| `(gitmachine-[a-z0-9-]+)` \|", text, re.MULTILINE))
     here = {
         tomllib.loads(path.read_text(encoding="utf-8"))["project"]["name"]
         for path in ROOT.glob("providers/*/pyproject.toml")
