@@ -273,9 +273,9 @@ async def test_21_a_directory_is_entered_as_it_really_is_and_left_again(rig, ope
     assert Path(f"/proc/{rig.pool.shell.pid}/cwd").readlink() == Path("/")
 
 
-async def test_21_cdpath_moves_nobody(make_rig, tmp_path):
+async def test_21_cdpath_moves_nobody(make_rig, open_path):
     rig = make_rig("bash")
-    rig.env["CDPATH"] = str(tmp_path)
+    rig.env["CDPATH"] = str(open_path)
     assert (await rig.sh("pwd", cwd="/usr")).stdout == "/usr\n"
 
 

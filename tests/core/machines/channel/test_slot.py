@@ -87,15 +87,15 @@ async def test_without_input_a_command_reads_the_end_at_once(rig):
     assert (await rig.sh("cat; read x; echo $?")).stdout == "1\n"
 
 
-async def test_a_missing_directory_is_named_and_nothing_runs(rig, tmp_path):
+async def test_a_missing_directory_is_named_and_nothing_runs(rig, open_path):
     missing = f"{rig.home}/no such"
     with pytest.raises(MachineFileNotFoundError, match="no such") as caught:
         await rig.sh("echo x > ran", cwd=missing)
     assert caught.value.filename == missing
     assert not any(Path(rig.home).iterdir())
-    (tmp_path / "file").write_text("")
+    (open_path / "file").write_text("")
     with pytest.raises(MachineNotADirectoryError):
-        await rig.sh("true", cwd=str(tmp_path / "file"))
+        await rig.sh("true", cwd=str(open_path / "file"))
     assert (await rig.sh("echo on")).stdout == "on\n"
 
 
@@ -161,12 +161,12 @@ async def test_names_that_shells_do_not_like_arrive_too(rig):
         assert f"{name}={value}" in lines
 
 
-async def test_a_path_of_its_own_is_where_its_program_is_looked_for(rig, tmp_path):
-    tool = tmp_path / "tool"
+async def test_a_path_of_its_own_is_where_its_program_is_looked_for(rig, open_path):
+    tool = open_path / "tool"
     tool.write_text("#!/bin/sh\necho found\n")
     tool.chmod(0o755)
-    assert (await rig.run("tool", env={"PATH": str(tmp_path)})).stdout == "found\n"
-    missing = await rig.run("python3", env={"PATH": str(tmp_path)})
+    assert (await rig.run("tool", env={"PATH": str(open_path)})).stdout == "found\n"
+    missing = await rig.run("python3", env={"PATH": str(open_path)})
     assert missing.exit_code == 127
 
 
