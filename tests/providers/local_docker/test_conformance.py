@@ -1,4 +1,8 @@
-"""The kit on a real engine: Debian as root and as an ordinary user, busybox without git. Time budget: 150 s."""
+"""The kit on a real engine: all of it with Debian, as root and as an ordinary user; with busybox, which has no git,
+what a shell has to do with.
+
+Time budget: 150 s.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,14 @@ import pytest
 
 from gitmachine import Machine
 from gitmachine.testing import MachineConformance
+from gitmachine.testing.kit.background import BackgroundBehaviours
+from gitmachine.testing.kit.base import KitBase
+from gitmachine.testing.kit.commands import CommandBehaviours
+from gitmachine.testing.kit.environment import EnvironmentBehaviours
+from gitmachine.testing.kit.files import FileBehaviours
+from gitmachine.testing.kit.output import OutputBehaviours
+from gitmachine.testing.kit.runs import RunBehaviours
+from gitmachine.testing.kit.timeouts import TimeoutBehaviours
 from gitmachine_local_docker import DockerConfig, DockerMachine
 from support import docker as docker_services
 
@@ -21,7 +33,7 @@ my $s = IO::Socket::INET->new(LocalAddr => "0.0.0.0", LocalPort => {port}, Liste
 while (my $c = $s->accept) {{ my $l = <$c>; print $c "HTTP/1.0 200 OK\\r\\n\\r\\nhi"; close $c }}'"""
 
 
-class Docker(MachineConformance):
+class Docker(KitBase):
     options: ClassVar[dict[str, object]] = {}
     image = "debian"
     port_server = SERVER
@@ -44,17 +56,23 @@ class Docker(MachineConformance):
         await asyncio.to_thread(subprocess.run, argv, check=True, capture_output=True, timeout=60)
 
 
-class TestDebianAsRoot(Docker):
+class TestDebianAsRoot(Docker, MachineConformance):
     pass
 
 
-class TestDebianAsUser(Docker):
+class TestDebianAsUser(Docker, MachineConformance):
     options: ClassVar[dict[str, object]] = {"user": "user"}
-    limits: ClassVar[dict[str, str]] = {}
 
 
-class TestBusybox(Docker):
+class TestBusybox(
+    Docker,
+    CommandBehaviours,
+    OutputBehaviours,
+    EnvironmentBehaviours,
+    BackgroundBehaviours,
+    TimeoutBehaviours,
+    FileBehaviours,
+    RunBehaviours,
+):
     image = "busybox"
     options: ClassVar[dict[str, object]] = {"git": "unchecked"}
-    limits: ClassVar[dict[str, str]] = {"git": "there is no git in the image"}
-    port_server = "exec httpd -f -p {port} -h /tmp"

@@ -13,22 +13,38 @@ from gitmachine_local_docker._errors import PROVIDER
 
 if TYPE_CHECKING:
     from gitmachine import ExecResult, MachineError
+    from gitmachine.archives import ArchiveError
 
-__all__ = ["LIST", "MAX_LISTING_BYTES", "READ", "REFUSED", "WRITE", "absolute", "names_in", "refusal", "too_large"]
+__all__ = [
+    "LIST",
+    "MAX_LISTING_BYTES",
+    "READ",
+    "REFUSED",
+    "WRITE",
+    "absolute",
+    "names_in",
+    "refusal",
+    "refused_archive",
+    "too_large",
+]
 
 MAX_LISTING_BYTES = 256 << 20
 REFUSED = 97
 """The exit code that says: standard error holds why, in the C locale."""
 
-# $1 the path, $2 how many bytes at most. What `ls` says about a path that is no file is the errno in words.
+# $1 the path, $2 how many bytes at most. What `ls` says about a path that is no file is the errno in words; meanwhile
+# it may have become one.
 READ = f"""\
 LC_ALL=C; export LC_ALL
-if [ -f "$1" ]; then
-  [ -r "$1" ] || {{ echo "Permission denied" >&2; exit {REFUSED}; }}
-  exec head -c "$2" -- "$1"
-fi
-if [ -d "$1" ]; then echo "Is a directory" >&2; exit {REFUSED}; fi
-ls -dL -- "$1" >/dev/null && echo "Invalid argument: it is not a regular file" >&2
+for try in 1 2 3; do
+  if [ -f "$1" ]; then
+    [ -r "$1" ] || {{ echo "Permission denied" >&2; exit {REFUSED}; }}
+    exec head -c "$2" -- "$1"
+  fi
+  if [ -d "$1" ]; then echo "Is a directory" >&2; exit {REFUSED}; fi
+  ls -dL -- "$1" >/dev/null || exit {REFUSED}
+done
+echo "Invalid argument: it is not a regular file" >&2
 exit {REFUSED}
 """
 
@@ -42,7 +58,9 @@ if [ -L "$file" ]; then
   file=$(readlink -f -- "$file") && [ -n "$file" ] || {{ echo "No such file or directory" >&2; exit {REFUSED}; }}
 fi
 if [ -d "$file" ]; then echo "Is a directory" >&2; exit {REFUSED}; fi
-if [ -e "$file" ] && [ ! -f "$file" ]; then echo "Invalid argument: it is not a regular file" >&2; exit {REFUSED}; fi
+if [ -e "$file" ] && [ ! -f "$file" ] && [ -e "$file" ]; then
+  echo "Invalid argument: it is not a regular file" >&2; exit {REFUSED}
+fi
 dir=${{file%/*}}; dir=${{dir:-/}}
 [ -d "$dir" ] || mkdir -p -- "$dir" || exit {REFUSED}
 tmp=$dir/.gitmachine-$3.tmp
@@ -63,7 +81,7 @@ rm -f -- "$tmp"
 # $1 the path. The shell's own patterns and printf: nothing is run, whatever the names are.
 LIST = f"""\
 LC_ALL=C; export LC_ALL
-[ -d "$1" ] || {{ ls -dL -- "$1/." >/dev/null; exit {REFUSED}; }}
+[ -d "$1" ] || ls -dL -- "$1/." >/dev/null || exit {REFUSED}
 cd -P -- "$1" 2>/dev/null && [ -r . ] || {{ echo "Permission denied" >&2; exit {REFUSED}; }}
 for name in .[!.]* ..?* *; do
   if [ -e "$name" ] || [ -L "$name" ]; then printf '%s\\0' "$name"; fi
@@ -136,6 +154,18 @@ def too_large(path: str, verb: str, max_bytes: int, machine_id: str | None) -> M
         machine_id=machine_id,
         provider=PROVIDER,
         operation=verb,
+    )
+
+
+def refused_archive(error: ArchiveError, path: str, machine_id: str | None) -> MachineError:
+    """Return the error for an archive of the machine's that is not taken."""
+    return file_error(
+        error.errno,
+        f"cannot download {path!r} from the machine: {error}",
+        path=path,
+        machine_id=machine_id,
+        provider=PROVIDER,
+        operation="download",
     )
 
 

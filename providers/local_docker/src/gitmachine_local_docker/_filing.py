@@ -6,7 +6,7 @@ import secrets
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
-from gitmachine.archives import DEFAULT_MAX_ENTRIES, DEFAULT_MAX_TRANSFER_BYTES
+from gitmachine.archives import DEFAULT_MAX_ENTRIES, DEFAULT_MAX_TRANSFER_BYTES, ArchiveError
 from gitmachine.execution import ExecRequest
 from gitmachine.machine import DEFAULT_MAX_READ_BYTES, Machine
 from gitmachine_local_docker import _files, _transfers
@@ -81,8 +81,11 @@ class FilingMachine(Machine):
         if about.uid == ROOT:
             place = _files.absolute(source, self.workdir, "download", self.id)
             bounds = {"max_bytes": max_bytes, "max_entries": max_entries}
-            with machine_errors(container.engine.dialer, container.id, "download"):
-                done = await _transfers.download(container.engine, container.id, place, target, **bounds)
+            try:
+                with machine_errors(container.engine.dialer, container.id, "download"):
+                    done = await _transfers.download(container.engine, container.id, place, target, **bounds)
+            except ArchiveError as error:
+                raise _files.refused_archive(error, source, container.id) from error
             if done is not None:
                 return done
         return await super().download(source, target, max_bytes=max_bytes, max_entries=max_entries)
