@@ -72,7 +72,7 @@ async def test_killing_a_machine_ends_all_of_its_processes_and_no_others(shell, 
     assert await asyncio.to_thread(run, shell, kill_script(rig.mark)) == 0
     await rig.until(lambda: not rig.survivors(), "everything is gone")
     assert {state(hidden), state(stubborn)} <= {"gone", "Z"}
-    assert state(spared) == "S"
+    assert state(spared) in {"R", "S"}
     assert (await rig.sh("echo on")).stdout == "on\n"
     await asyncio.to_thread(run, shell, kill_script(machine_mark("another machine")))
 
@@ -105,7 +105,7 @@ async def test_nothing_is_frozen_that_could_not_be_recorded(shell, make_rig):
     rig = make_rig("dash")
     runs = await background(rig, "exec sleep 600")
     assert await asyncio.to_thread(run, shell, freeze_script(rig.mark, "/no/such/record")) == 1
-    assert state(runs) == "S"
+    assert state(runs) in {"R", "S"}
 
 
 async def test_a_process_that_has_another_ones_number_is_not_continued(dash):
