@@ -82,6 +82,37 @@ async def test_3_where_a_stream_cannot_be_opened_anew_the_spoilt_slot_is_retired
     assert len(rig.duplexes) == 2
 
 
+OVER_SOCKETS = """
+import os, socket, subprocess, threading
+pairs = [socket.socketpair() for _ in (1, 2)]
+shell = subprocess.Popen(["dash"], stdout=pairs[0][1], stderr=pairs[1][1])
+def copy(source, target):
+    while data := source.recv(65536):
+        os.write(target, data)
+for number, (ours, theirs) in enumerate(pairs):
+    theirs.close()
+    threading.Thread(target=copy, args=(ours, number + 1)).start()
+shell.wait()
+"""
+
+
+async def test_3_outputs_that_are_sockets_work_and_holders_of_them_are_seen(make_rig):
+    rig = make_rig("dash")
+    rig.shell = (sys.executable, "-c", OVER_SOCKETS)
+    await rig.pool.warm()
+    assert not rig.pool.shell.reopens
+    result = await rig.sh("head -c 300000 /dev/zero; echo err >&2; exit 5")
+    assert (result.exit_code, len(result.stdout_bytes), result.stderr) == (5, 300_000, "err\n")
+    assert (await rig.run("cat", stdin=b"x" * 100_000)).stdout == "x" * 100_000
+    assert len(rig.duplexes) == 1
+    await rig.sh(f"( exec >/dev/null; {UNTIL_GO} ) & :")
+    await rig.until(lambda: tainted(rig), "the slot is set aside")
+    assert (await rig.run(sys.executable, "-c", SPOIL)).exit_code == 0
+    assert (await rig.sh("head -c 4000000 /dev/zero")).exit_code == 0
+    assert len(rig.duplexes) == 3
+    go(rig)
+
+
 async def test_4_raw_input_is_not_taken_for_the_script_and_the_script_not_for_input(rig):
     data = b"}\nexit 1\necho wrong >&3\n" * 40_000
     for _ in range(3):
