@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import random
 import time
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 USER_AGENT = "gitmachine-e2b"
 CONNECT_SECONDS = 15.0
+CLOSE_SECONDS = 1.0
 IDLE_CONNECTIONS = 20
 IDLE_SECONDS = 300.0
 """The service closes idle connections after 600 s and more."""
@@ -35,9 +37,43 @@ def _tls() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-def make_client(base_url: str, headers: Mapping[str, str]) -> httpx.AsyncClient:
+class Client(httpx.AsyncClient):
+    """A client that can be closed while others use it: what is begun gets a connection before all are closed.
+
+    A connection that came into being after that would be nobody's.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._beginning = 0
+        self._closing = False
+        self._begun = asyncio.Event()
+
+    async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
+        """Send a request; nothing is sent once the client is being closed."""
+        if self._closing:
+            raise httpx.ConnectError("the connections are closed", request=request)
+        self._beginning += 1
+        try:
+            return await super().send(request, **options)
+        finally:
+            self._beginning -= 1
+            if self._closing and not self._beginning:
+                self._begun.set()
+
+    async def aclose(self) -> None:
+        """Close all connections; what is under way fails."""
+        self._closing = True
+        if self._beginning:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await self._begun.wait()
+        await super().aclose()
+
+
+def make_client(base_url: str, headers: Mapping[str, str]) -> Client:
     """Return a client for one peer. Every stream has a connection of its own, so their number has no limit."""
-    return httpx.AsyncClient(
+    return Client(
         base_url=base_url,
         headers={"User-Agent": USER_AGENT, "Accept": "application/json", **headers},
         verify=_tls() if base_url.startswith("https:") else False,

@@ -52,6 +52,7 @@ class Link:
         self.lifetime = Lifetime(api, self.id, timeout, on_expiry)
         self.processes: set[E2BProcess] = set()
         self._on_paused = on_paused
+        self._closed = False
         self.use(envd, workdir)
 
     def use(self, envd: Envd, workdir: str) -> None:
@@ -61,6 +62,7 @@ class Link:
 
     async def close(self, why: str) -> None:
         """Let go of the sandbox: commands that are followed go on without."""
+        self._closed = True
         await self.lifetime.stop()
         for process in list(self.processes):
             await process.abandon(why)
@@ -119,7 +121,8 @@ class Link:
     async def kill(self, mark: str) -> None:
         """Kill every process that carries a mark, with all that belongs to it; quietly, for it may be gone."""
         with contextlib.suppress(*PROBLEMS):
-            await run_as_root(self.envd, kill_script(mark), seconds=KILL_SECONDS)
+            if not self._closed:
+                await run_as_root(self.envd, kill_script(mark), seconds=KILL_SECONDS)
 
     async def terminate(self) -> None:
         """Kill what commands started."""
