@@ -11,6 +11,7 @@ BENCHMARKS = {
     "import_cost": [],
     "plugins_cost": [],
     "local_run": ["--json", str(RESULTS / "local-run.json")],
+    "warm_channel": [],
     "commands": [],
     "whole_sessions": [],
     "streaming": [],
