@@ -76,9 +76,13 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(autouse=True)
 def gitmachine_home(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give each test directories of its own for everything that GitMachine keeps."""
+    """Give each test directories of its own for everything that GitMachine keeps, and no machines of other tests.
+
+    Who collects garbage asks every provider; containers that tests of Docker run at the same time are not its business.
+    """
     home = _HOME / str(next(_numbers))
     monkeypatch.setenv("GITMACHINE_HOME", str(home))
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{home}/no-engine.sock")
     return home
 
 
