@@ -58,13 +58,14 @@ class Client(httpx.AsyncClient):
             return await super().send(request, **options)
         finally:
             self._beginning -= 1
-            if self._closing and not self._beginning:
+            if not self._beginning:
                 self._begun.set()
 
     async def aclose(self) -> None:
         """Close all connections; what is under way fails."""
         self._closing = True
         if self._beginning:
+            self._begun.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await self._begun.wait()
