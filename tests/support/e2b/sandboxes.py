@@ -160,6 +160,9 @@ class Sandboxes:
             env_vars=dict(sandbox.body.get("envVars") or {}),
         )
         guest = sandbox.guest = await self._launcher.start(sandbox.tree, config)
+        if sandbox.transition == "killing":  # it was not there yet to be killed
+            await guest.kill()
+            raise OSError("the sandbox was killed while it started")
         await self._open(sandbox)
         async with asyncio.timeout(_BOOT_SECONDS):
             while True:
