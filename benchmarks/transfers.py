@@ -54,12 +54,12 @@ def docker(place: Path, sources: dict[str, Path]) -> None:
             with ExitStack() as machines:
                 start = partial(worker, "machine", python=sys.executable, **options)
                 up = machines.enter_context(start(work="upload", source=str(source), target="/tmp/up"))
-                given = {"local": str(source), "source": "/tmp/down", "target": str(back / "ours")}
+                given = {"local": str(source), "source": "/tmp/down", "target": str(back / f"ours-{source.name}")}
                 down = machines.enter_context(start(work="download", **given))
-                theirs = str(back / "theirs")
+                theirs = str(back / f"theirs-{source.name}")
                 back.mkdir(exist_ok=True)
                 cp = partial(engine.run, "cp", "-q")
-                inside = f"{container}:/tmp/up"
+                inside = f"{container}:/tmp/{source.name}"
                 # A directory that is there already becomes the parent of what is copied, so its contents are named.
                 there = f"{source}/." if source.is_dir() else str(source)
                 from_there = f"{inside}/." if source.is_dir() else inside
@@ -85,15 +85,19 @@ def ssh(place: Path, sources: dict[str, Path]) -> None:
             with ExitStack() as machines:
                 start = partial(worker, "machine", python=sys.executable, provider="ssh", options=server.options)
                 up = machines.enter_context(start(work="upload", source=str(source), target=f"{place.name}/up"))
-                given = {"local": str(source), "source": f"{place.name}/down", "target": str(place / "ours")}
+                given = {
+                    "local": str(source),
+                    "source": f"{place.name}/down",
+                    "target": str(place / f"ours-{source.name}"),
+                }
                 down = machines.enter_context(start(work="download", **given))
                 # rsync would skip what is there already.
                 rsync = ["rsync", "-a", "--ignore-times", "--whole-file", "-e", shell]
                 remote = f"{server.there}:{place.name}"
                 _run([*server.command(), server.there, f"mkdir -p {place.name}"])
                 inside = f"{source}/" if source.is_dir() else str(source)
-                theirs = place / "theirs"
-                theirs.mkdir(exist_ok=True)
+                theirs = place / f"theirs-{source.name}"
+                theirs.mkdir()
                 contenders: dict[str, Callable[[], float | None]] = {
                     "scp, in": partial(_run, [*scp, "-r", str(source), f"{remote}/"]),
                     "rsync, in": partial(_run, [*rsync, inside, f"{remote}/{source.name}" + "/" * source.is_dir()]),
@@ -108,7 +112,7 @@ def ssh(place: Path, sources: dict[str, Path]) -> None:
                     aims = [Aim(f"{OURS}, {way}", f"{peer}, {way}", at_most=1) for way, peer in pairs]
                 publish(f"p4-ssh, {name}", interleaved(contenders, ROUNDS), against="scp, in", aims=aims)
             _run([*server.command(), server.there, f"rm -rf {place.name}"])
-            shutil.rmtree(place / "theirs")
+            shutil.rmtree(theirs)
 
 
 def _run(argv: list[str]) -> None:
