@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 REPO ?=
-JOBS ?= 2
+JOBS ?= 3
 PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin
