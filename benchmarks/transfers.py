@@ -16,10 +16,12 @@ from pathlib import Path
 from benchmarks import places
 from benchmarks.peers import worker
 from benchmarks.report import Aim, interleaved, publish
+from gitmachine import GitMachine
 
 ROUNDS = 3
 OURS = "GitMachine"
 FILES = {"64 MiB": 64 << 20, "256 MiB": 256 << 20, "1 GiB": 1 << 30}
+WAYS = ("upload", "download")
 TREES = {"100 files": 100, "1 000 files": 1_000, "10 000 files": 10_000}
 
 
@@ -115,6 +117,36 @@ def ssh(place: Path, sources: dict[str, Path]) -> None:
             shutil.rmtree(theirs)
 
 
+def e2b(place: Path, sources: dict[str, Path]) -> None:
+    """Measure both ways against E2B's SDK, on the emulator."""
+    with places.e2b() as environ, ExitStack() as stack:
+        own = {"api_key": environ["E2B_API_KEY"], "api_url": environ["E2B_API_URL"]}
+        options = {**own, "sandbox_url": environ["E2B_SANDBOX_URL"]}
+        gm = stack.enter_context(GitMachine("e2b", repository=str(_repository(place)), session="p4", options=options))
+        for name, source in sources.items():
+            with ExitStack() as peers:
+                start = partial(worker, "machine", python=sys.executable, provider="e2b", options=options)
+                up = peers.enter_context(start(work="upload", source=str(source), target="/home/user/up"))
+                here = {"local": str(source), "source": "/home/user/down", "target": str(place / f"e2b-{source.name}")}
+                down = peers.enter_context(start(work="download", **here))
+                theirs = {"source": str(source), "target": str(place / "sdk"), "sandbox": gm.id, **options}
+                sdk = {way: peers.enter_context(worker("e2b_sdk_files", work=way, **theirs)) for way in WAYS}
+                contenders: dict[str, Callable[[], float | None]] = {
+                    "E2B's SDK, in": sdk["upload"],
+                    f"{OURS}, in": up,
+                    "E2B's SDK, out": sdk["download"],
+                    f"{OURS}, out": down,
+                }
+                aims = [Aim(f"{OURS}, {way}", f"E2B's SDK, {way}", at_most=1) for way in ("in", "out")]
+                publish(f"p4-e2b, {name}", interleaved(contenders, ROUNDS), against="E2B's SDK, in", aims=aims)
+
+
+def _repository(place: Path) -> Path:
+    remote = place / "p4.git"
+    places.make_repository(remote, 3)
+    return remote
+
+
 def _run(argv: list[str]) -> None:
     subprocess.run(argv, check=True)
 
@@ -126,6 +158,7 @@ def main() -> None:
         sources |= {name: small_files(place / f"tree{count}", count) for name, count in TREES.items()}
         docker(place, sources)
         ssh(place, sources)
+        e2b(place, {name: sources[name] for name in sources if name not in {"256 MiB", "1 GiB", "10 000 files"}})
 
 
 if __name__ == "__main__":
