@@ -115,8 +115,27 @@ async def test_stop_does_not_wait_and_leaves_no_volume(making, docker):
     assert docker.docker("volume", "inspect", mount["Name"], code=None).returncode != 0
 
 
-@pytest.mark.parametrize("moment", ["create", "start", "inspect", "create_exec"])
+SILENT = [{"Tty": True}, {"Entrypoint": ["sh", "-c", "exec sleep 1000"]}]
+
+
+@pytest.mark.parametrize("extra", SILENT, ids=["terminal", "another-program"])
+async def test_a_container_that_says_nothing_of_itself_is_asked(extra, making):
+    async with making.running(extra=extra, user="user", workdir="/work") as machine:
+        assert (await making.sh(machine, "id -un; pwd; echo $HOME")).stdout == "user\n/work\n/home/user\n"
+
+
+async def test_a_container_is_asked_where_nobody_can_listen_to_it(making, docker, monkeypatch):
+    async def refused(*_):
+        raise ConnectionResetError("on purpose")
+
+    monkeypatch.setattr(Engine, "attach", refused)
+    async with making.running(image=docker.busybox) as machine:
+        assert (await making.sh(machine, "pwd")).stdout == f"{machine.workdir}\n"
+
+
+@pytest.mark.parametrize("moment", ["create", "attach", "start", "inspect", "create_exec"])
 async def test_a_start_that_is_cancelled_leaves_nothing(moment, making, docker, monkeypatch):
+    extra = {} if moment == "attach" else SILENT[0]  # with which the container is asked by all the other ways
     reached = asyncio.Event()
     original = getattr(Engine, moment)
 
@@ -125,7 +144,7 @@ async def test_a_start_that_is_cancelled_leaves_nothing(moment, making, docker, 
         return await original(self, *arguments, **keywords)
 
     monkeypatch.setattr(Engine, moment, noticed)
-    starting = asyncio.ensure_future(DockerMachine(making.config(image=docker.busybox)).start())
+    starting = asyncio.ensure_future(DockerMachine(making.config(image=docker.busybox, extra=extra)).start())
     await reached.wait()
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -326,7 +345,7 @@ async def test_a_container_without_an_init_process_is_the_same(making, docker):
         await machine.terminate_processes()
         listed = (await making.sh(machine, "ps -o args | grep -c 'sleep 1000'; echo on")).stdout
         assert listed.endswith("on\n")
-        assert "trap" in inspect(docker, machine.id)["Config"]["Entrypoint"][-1]
+        assert "trap" in inspect(docker, machine.id)["Config"]["Entrypoint"][2]
 
 
 async def test_a_terminal_is_one(making, docker):

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from gitmachine_local_docker._setup import prepared
 from gitmachine_local_docker.config import parse_port, parse_size
 
 if TYPE_CHECKING:
@@ -76,10 +77,11 @@ def create_body(config: DockerConfig, user: str, label: str | None) -> dict[str,
     }
     if label is not None:
         labels[LABEL] = label
+    main = _MAIN if config.init else _MAIN_WITHOUT_INIT
     body: dict[str, Any] = {
         "Image": config.image,
         "User": "0",
-        "Entrypoint": ["sh", "-c", _MAIN if config.init else _MAIN_WITHOUT_INIT],
+        "Entrypoint": prepared(main, user, config.workdir, "1" if config.read_only else ""),
         "Cmd": [],
         "Env": [f"{name}={value}" for name, value in config.env.items()],
         "Labels": labels,

@@ -72,6 +72,12 @@ class Engine:
         async with asyncio.timeout(SLOW_SECONDS):
             await self._docker.containers.container(container).start()
 
+    async def attach(self, container: str) -> Hijacked:
+        """Return what the main process prints from now on; for a container that was not started yet, all of it."""
+        async with asyncio.timeout(CALL_SECONDS):
+            path = f"/{self._docker.api_version}/containers/{container}/attach?stream=1&stdout=1"
+            return await hijack(self.dialer, path, {}, tty=False)
+
     async def inspect(self, container: str) -> dict[str, Any]:
         """Return what the engine knows of a container."""
         async with asyncio.timeout(CALL_SECONDS):

@@ -15,18 +15,23 @@ from gitmachine_local_docker._container import ROOT, Container
 from gitmachine_local_docker._create import USER_LABEL, WORKDIR_LABEL, create_body
 from gitmachine_local_docker._errors import FOREIGN, PROVIDER, is_missing, start_errors
 from gitmachine_local_docker._images import pull_image
-from gitmachine_local_docker._setup import INSTALL_GIT, INSTALL_SECONDS, SETUP, Profile, no_git, profile
+from gitmachine_local_docker._setup import INSTALL_GIT, INSTALL_SECONDS, SETUP, Profile, announced, no_git, profile
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Callable
 
     from gitmachine_local_docker._engine import Engine
+    from gitmachine_local_docker._hijack import Hijacked
     from gitmachine_local_docker._images import OnProgress
     from gitmachine_local_docker.config import DockerConfig
 
 __all__ = ["Making", "examine"]
 
 CLEAN_UP_SECONDS = 60.0
+SAID_SECONDS = 60.0
+MAX_SAID_BYTES = 64 << 10
+_OF_MAIN = frozenset({"Entrypoint", "Tty", "User"})
+"""Fields of `extra` with which the container's main process is another one, or its output no stream of frames."""
 
 
 class Making:
@@ -40,11 +45,11 @@ class Making:
         self._user = ROOT
         self.container: str | None = None
 
-    async def make(self, warm: Callable[[Container, str], Awaitable[object]]) -> tuple[Container, Profile]:
+    async def make(self, warm: Callable[[Container, str], object]) -> tuple[Container, Profile]:
         """Return a container that runs, and what is known of it; when it raises, or is cancelled, there is none.
 
         Args:
-            warm: called with the container and the user of its commands as soon as it runs, beside the rest.
+            warm: called with the container and the user of its commands as soon as it runs.
 
         Raises:
             MachineStartError: with what was wrong and what to do.
@@ -53,16 +58,11 @@ class Making:
         try:
             with start_errors(self._engine.dialer, self._config.image):
                 self.container = await self._create()
-                await self._engine.start(self.container)
                 made = Container(self._engine, self.container)
-                warming = asyncio.ensure_future(warm(made, self._user))
-                try:
-                    return made, await self._prepare(made)
-                except BaseException:
-                    warming.cancel()
-                    raise
-                finally:
-                    await asyncio.wait([warming])
+                async with self._listening() as said:
+                    await self._engine.start(self.container)
+                    warm(made, self._user)
+                    return made, await self._prepare(made, said)
         except BaseException:
             await asyncio.shield(self._undo())
             raise
@@ -94,20 +94,59 @@ class Making:
         )
         return _user_of(await self._engine.image(self._config.image))
 
-    async def _prepare(self, made: Container) -> Profile:
+    @contextlib.asynccontextmanager
+    async def _listening(self) -> AsyncIterator[asyncio.Future[Profile | None]]:
+        """Give what the created container will say of itself; None where that cannot be heard."""
+        said: asyncio.Future[Profile | None] = asyncio.get_running_loop().create_future()
+        stream: Hijacked | None = None
+        if self.container is not None and not self._config.extra.keys() & _OF_MAIN:
+            with contextlib.suppress(*FOREIGN):  # there is another way to ask
+                stream = await self._engine.attach(self.container)
+        if stream is None:
+            said.set_result(None)
+            yield said
+            return
+        heard = bytearray()
+
+        def hear(_: int, data: bytes) -> None:
+            heard.extend(data)
+            if not said.done() and (heard.endswith(b"\n") or len(heard) > MAX_SAID_BYTES):
+                found = announced(bytes(heard))
+                if found is not None or len(heard) > MAX_SAID_BYTES:
+                    said.set_result(found)
+
+        stream.deliver(hear, lambda: None if said.done() else said.set_result(None))
+        try:
+            yield said
+        finally:
+            stream.close()
+
+    async def _prepare(self, made: Container, said: asyncio.Future[Profile | None]) -> Profile:
+        """Return what is known of the container, as it says itself, or else by asking it."""
         config = self._config
-        known = await self._engine.inspect(made.id)
-        if not known["State"].get("Running"):
-            raise MachineStartError(_why_ended(known), provider=PROVIDER, operation="start")
-        found = await examine(made, known, config)
-        if not found.git and config.git == "install":
-            result = await made.run(INSTALL_GIT, timeout=INSTALL_SECONDS)
-            if not result.ok:
-                raise no_git(config.image, result)
+        await asyncio.wait([said], timeout=SAID_SECONDS)
+        found = said.result() if said.done() else None
+        if found is not None:
+            made.oom_kills = found.oom_kills
+            found = attrs.evolve(found, user=self._user, workdir=config.workdir)
+        else:
+            known = await self._engine.inspect(made.id)
+            if not known["State"].get("Running"):
+                raise MachineStartError(_why_ended(known), provider=PROVIDER, operation="start")
             found = await examine(made, known, config)
-        elif not found.git and config.git == "required":
+        if found.git or config.git == "unchecked":
+            return found
+        return await self._with_git(made, found)
+
+    async def _with_git(self, made: Container, found: Profile) -> Profile:
+        """Install git as far as that is allowed."""
+        config = self._config
+        if config.git != "install":
             raise no_git(config.image)
-        return found
+        result = await made.run(INSTALL_GIT, timeout=INSTALL_SECONDS)
+        if not result.ok:
+            raise no_git(config.image, result)
+        return await examine(made, await self._engine.inspect(made.id), config)
 
     async def _undo(self) -> None:
         if self.container is not None:

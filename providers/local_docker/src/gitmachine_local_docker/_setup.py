@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import attrs
@@ -12,7 +13,7 @@ from gitmachine_local_docker._errors import PROVIDER
 if TYPE_CHECKING:
     from gitmachine import ExecResult
 
-__all__ = ["INSTALL_GIT", "INSTALL_SECONDS", "SETUP", "Profile", "no_git", "profile"]
+__all__ = ["INSTALL_GIT", "INSTALL_SECONDS", "SETUP", "Profile", "announced", "no_git", "prepared", "profile"]
 
 INSTALL_SECONDS = 900.0
 
@@ -67,6 +68,26 @@ command -v git >/dev/null
 """
 
 
+_ANNOUNCED = "( {setup})\nprintf '\\036%s\\n' \"$?\"\n{main}"
+_END = re.compile(rb"\x1e(\d+)\n\Z")
+
+
+def prepared(main: str, *words: str) -> list[str]:
+    """Return the container's command: `SETUP` with its words, its exit code for `announced`, then the main script.
+
+    An exec of its own would cost as much as starting the container. Whatever `SETUP` finds wrong, the container stays
+    up, for somebody to say it.
+    """
+    return ["sh", "-c", _ANNOUNCED.format(setup=SETUP, main=main), "sh", *words]
+
+
+def announced(output: bytes) -> Profile | None:
+    """Return what the output of `prepared` says, or None while it is not all there, or when `SETUP` failed."""
+    end = _END.search(output)
+    lines = output[: end.start()].decode("utf-8", "surrogateescape").split("\n", 3) if end is not None else []
+    return _profile(lines) if end is not None and end[1] == b"0" and len(lines) == 4 else None
+
+
 @attrs.frozen(kw_only=True)
 class Profile:
     """What is known of a container from inside.
@@ -99,6 +120,10 @@ def profile(result: ExecResult) -> Profile:
         said = " ".join(result.stderr.split()) or f"exit code {result.exit_code}"
         message = f"the container cannot be prepared: {said}: give another `workdir`, or another `user`"
         raise MachineStartError(message, provider=PROVIDER, operation="start")
+    return _profile(lines)
+
+
+def _profile(lines: list[str]) -> Profile:
     uid, git, kills, home = lines
     count = int(kills) if kills.isdecimal() else 0
     return Profile(uid=uid, git=git == "yes", oom_kills=count, home=home.removesuffix("\n"))

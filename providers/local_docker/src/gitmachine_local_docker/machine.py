@@ -73,6 +73,7 @@ class DockerMachine(FilingMachine):
         self._container: Container | None = None
         self._profile: Profile | None = None
         self._pool: WarmPool | None = None
+        self._warming: asyncio.Task[bool] | None = None
         self._out_of_memory: deque[tuple[int, float]] = deque(maxlen=32)
 
     @classmethod
@@ -118,9 +119,9 @@ class DockerMachine(FilingMachine):
         self._id, self._container = made.id, made
         self._state = MachineState.RUNNING
 
-    async def _warm_up(self, container: Container, user: str) -> None:
+    def _warm_up(self, container: Container, user: str) -> None:
         self._pool = warm_pool(container, user, self._plain)
-        await self._pool.warm()
+        self._warming = asyncio.ensure_future(self._pool.warm())
 
     async def stop(self) -> None:
         """Kill the container and remove it, with its anonymous volumes."""
@@ -194,13 +195,13 @@ class DockerMachine(FilingMachine):
         engine = self._engine
         if engine is None or engine.loop is not asyncio.get_running_loop():
             engine = self._engine = Engine(await asyncio.to_thread(find_endpoint, self.config))
-            self._pool = None
+            self._pool = self._warming = None
             self._container = Container(engine, self._id) if self._id is not None else None
         return engine
 
     async def _let_go(self) -> None:
         engine, self._engine, self._container = self._engine, None, None
-        pool, self._pool = self._pool, None
+        pool, self._pool, self._warming = self._pool, None, None
         if engine is not None and engine.loop is asyncio.get_running_loop():
             if pool is not None:
                 await pool.close()
@@ -229,6 +230,7 @@ class DockerMachine(FilingMachine):
         if not pool.serves(request):
             result = await super().execute(request)
         else:
+            await self._warmed()
             result = await pool.execute(request, cwd=cwd, env=env)
         if may_be_memory(result) and await container.ran_out_of_memory(time.monotonic() - result.duration):
             self._out_of_memory.append(_key(result))
@@ -245,8 +247,15 @@ class DockerMachine(FilingMachine):
         _, about, pool = await self._ready()
         if not pool.serves(request):
             return await self._plain(request)
+        await self._warmed()
         cwd, env = self._surroundings(request, about)
         return await pool.spawn(request, cwd=cwd, env=env)
+
+    async def _warmed(self) -> None:
+        """Wait for the first shell: a command that did not would have another one opened."""
+        if self._warming is not None:
+            await asyncio.wait([self._warming])
+            self._warming = None
 
     def _surroundings(self, request: ExecRequest, about: Profile) -> tuple[str, dict[str, str]]:
         env = dict(request.env)
@@ -260,16 +269,15 @@ class DockerMachine(FilingMachine):
         """Start a command by an exec of its own."""
         container, about, _ = await self._ready()
         cwd, env = self._surroundings(request, about)
-        return await container.spawn(
-            ExecSpec(
-                argv=request.command,
-                cwd=cwd,
-                env=env,
-                user=request.user or about.user,
-                stdin=request.open_stdin or request.terminal is not None,
-                terminal=request.terminal,
-            )
+        spec = ExecSpec(
+            argv=request.command,
+            cwd=cwd,
+            env=env,
+            user=request.user or about.user,
+            stdin=request.open_stdin or request.terminal is not None,
+            terminal=request.terminal,
         )
+        return await container.spawn(spec)
 
     async def terminate_processes(self) -> None:
         """Kill every process but the container's first and the shells of the warm channel."""
