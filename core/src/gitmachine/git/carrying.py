@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from gitmachine.errors import CloneError
+from gitmachine.errors import CloneError, CommandTimeoutError
 from gitmachine.execution import ExecRequest
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ g() {
 
 # $1 path  $2 url of origin  $3 object format  $4 "fresh" or ""
 ENTER = r"""
-path=$1 url=$2 format=$3 fresh=$4
+path=$1 url=$2 format=$3 fresh=$4 placed=
 if [ -n "$fresh" ]; then
   mkdir -p -- "$path" 2>/dev/null && cd -- "$path" || exit 91
   [ -z "$(ls -A .)" ] || exit 92
@@ -62,7 +62,8 @@ fi
 # $5 default branch  $6 digest of the expected refs/remotes/origin  $7 a commit that must be there, or ""
 FINISH = r"""
 default=$5 digest=$6 expected=$7
-{
+# Tags are in a namespace of their own, unless they are in place already.
+[ -n "$placed" ] || {
   g for-each-ref --format='h %(refname:lstrip=2)' refs/tags
   g for-each-ref --format='n %(refname:lstrip=3) %(objectname)' refs/gitmachine/tags
 } | awk '
@@ -89,6 +90,7 @@ class Delivery:
         fresh: make the repository (else it is there already).
         depth: history to bring, in commits, or None.
         commit: a commit that must be there afterwards although no ref may name it, or None.
+        pack: all of it as one pack, for a fresh repository that is small; see `gitmachine.git.packs`.
     """
 
     url: str
@@ -96,6 +98,7 @@ class Delivery:
     fresh: bool
     depth: int | None = None
     commit: str | None = None
+    pack: bytes | None = attrs.field(default=None, repr=False)
 
     @property
     def heads(self) -> Mapping[str, str]:
@@ -150,13 +153,23 @@ def script_request(
     return ExecRequest(argv=argv, stdin=stdin, open_stdin=open_stdin, timeout=timeout)
 
 
-async def run_script(machine: Machine, script: str, *arguments: str, stdin: bytes | None = None, doing: str) -> bytes:
+async def run_script(
+    machine: Machine,
+    script: str,
+    *arguments: str,
+    stdin: bytes | None = None,
+    timeout: float | None = None,
+    doing: str,
+) -> bytes:
     """Run a script in the machine whose first argument is the repository's path; returns its standard output.
 
     Raises:
-        CloneError: it failed; says `doing` what.
+        CloneError: it failed, or took longer than `timeout` seconds; says `doing` what.
     """
-    result = await machine.execute(script_request(script, *arguments, stdin=stdin))
+    try:
+        result = await machine.execute(script_request(script, *arguments, stdin=stdin, timeout=timeout))
+    except CommandTimeoutError as error:
+        raise CloneError(f"{doing} took longer than {timeout:g} s in the machine and was ended") from error
     if result.exit_code != 0 or result.truncated:
         raise carry_error(result.exit_code, result.stderr, path=arguments[0], doing=doing)
     return result.stdout_bytes

@@ -125,9 +125,9 @@ class DirectTransport(Transport):
     _machine: Machine | None = None
     _path = ""
 
-    async def open(self) -> RemoteState:
+    async def open(self, answer: RemoteState | None = None) -> RemoteState:
         """Ask the remote from the host; nothing is fetched."""
-        self.remote_state = await self.remote.ask()
+        self.remote_state = answer if answer is not None else await self.remote.ask()
         form = object_format(self.remote_state)
         await make_bare(self.mirror.path, object_format=form)
         await self.store.open(object_format=form)

@@ -109,6 +109,7 @@ class GitCall:
         fds: descriptors to hand over; closed in this process once the command runs.
         seconds: a deadline for all of it; None when `idle_seconds` rules.
         idle_seconds: a deadline between two pieces of output.
+        max_output_bytes: of its output, where that is less than the limit of all.
         check: raise `GitError` when it fails.
     """
 
@@ -123,6 +124,7 @@ class GitCall:
     fds: Sequence[int] = ()
     seconds: float | None = None
     idle_seconds: float | None = None
+    max_output_bytes: int | None = None
     check: bool = True
 
 
@@ -211,7 +213,8 @@ class HostGit:
             GitError: it failed (with `check`), printed too much, or a deadline passed; its processes are gone then.
         """
         process = await self.spawn(call)
-        output = _Output(process, self.limits.max_output_bytes)
+        limit = self.limits.max_output_bytes
+        output = _Output(process, min(limit, call.max_output_bytes) if call.max_output_bytes is not None else limit)
         seconds = call.seconds
         if seconds is None and call.idle_seconds is None:
             seconds = self.limits.work_seconds

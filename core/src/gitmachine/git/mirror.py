@@ -22,7 +22,7 @@ from gitmachine.git.host import GitCall, HostGit
 from gitmachine.git.remote import Remote
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from gitmachine.git.credentials import CredentialSource
     from gitmachine.git.model import RemoteState
@@ -44,33 +44,46 @@ class Mirror:
         self.path = root / f"{url.key}.git"
         self.url = url
         self._host = host
+        self._before: dict[str, str] = {}
+        """What was here when the remote was last asked."""
 
     def exists(self) -> bool:
         """Tell whether it was ever filled."""
         return (self.path / "HEAD").exists()
 
-    async def update(self, credentials: CredentialSource) -> RemoteState:
+    async def ask(self, credentials: CredentialSource) -> RemoteState:
+        """Ask the remote with this session's credential; `update` takes the answer. Raises CloneError, as that does."""
+        self._before = await self._read() if self.exists() else {}
+        return await Remote(self.url, self._host, credentials).ask()
+
+    async def update(self, credentials: CredentialSource, answer: RemoteState | None = None) -> RemoteState:
         """Ask the remote with this session's credential, then fetch only if something is missing.
+
+        Args:
+            credentials: asked at each use.
+            answer: what `ask` has just returned.
 
         Raises:
             CloneError: the remote does not exist, refuses the credential, or cannot be reached.
             StateError: another process held the mirror for too long.
         """
         remote = Remote(self.url, self._host, credentials)
-        before = await self._read() if self.exists() else {}
-        state = await remote.ask()
+        state = answer if answer is not None else await self.ask(credentials)
+        before = self._before
         if before == state.refs and self.exists():
             return state
         async with self._lock():
             await make_bare(self.path, object_format=object_format(state))
+            have = await self._read()
             for attempt in range(ATTEMPTS):
-                if attempt > 0 or await self._read() != before:
+                if attempt > 0 or have != before:
                     # Our answer may be older than what another session has fetched, and would undo it.
                     state = await remote.ask()
-                await self._drop_gone(state)
-                if await self._read() != state.refs:
+                if have != state.refs:
+                    await self._drop_gone(have, state)
                     await remote.fetch(self.path, REFSPECS, prune=True)
-                if await self._read() == state.refs:
+                    have = await self._read()
+                if have == state.refs:
                     return state
         # An exit code of 0 proves nothing: git says success for a fetch that stored nothing.
         raise CloneError(f"{self.url.display!r} did not send what it says it has; it may be changing all the time")
@@ -115,9 +128,9 @@ class Mirror:
     async def _read(self) -> dict[str, str]:
         return await read_refs(self._host, self.path, ("refs/heads/", "refs/tags/"))
 
-    async def _drop_gone(self, state: RemoteState) -> None:
+    async def _drop_gone(self, have: Mapping[str, str], state: RemoteState) -> None:
         # A branch that went away stands in the way of a new one below its name.
-        gone = [ref for ref in await self._read() if ref not in state.refs]
+        gone = [ref for ref in have if ref not in state.refs]
         if gone:
             await update_refs(self._host, self.path, "".join(f"delete {ref}\0\0" for ref in gone))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import attrs
+
 from gitmachine.errors import CloneError
 from gitmachine.git.bundles import BundleInward, BundleOutward
 from gitmachine.git.carrier import IncompleteError
@@ -11,6 +13,7 @@ from gitmachine.git.carrying import Delivery, object_format
 from gitmachine.git.collecting import collect
 from gitmachine.git.host import GitCall
 from gitmachine.git.lfs import check_lfs, skip_lfs
+from gitmachine.git.packs import pack_of
 from gitmachine.git.publishing import publish
 from gitmachine.git.streams import StreamInward, StreamOutward
 from gitmachine.git.submodules import relay_submodules
@@ -28,23 +31,56 @@ if TYPE_CHECKING:
 __all__ = ["RelayTransport"]
 
 
+@attrs.frozen(kw_only=True)
+class _Prepared:
+    """What `prepare` found out, and what for."""
+
+    state: RemoteState
+    branch: str
+    base: str | None
+    start: Populated
+    pack: bytes | None = attrs.field(repr=False)
+
+
 class RelayTransport(Transport):
     """Mirror and session repository on the host; streams or bundles to and from the machine."""
 
     mirrored = True
+    _prepared: _Prepared | None = None
 
-    async def open(self) -> RemoteState:
+    async def ask(self) -> RemoteState:
+        """Ask the remote, with an eye on the mirror."""
+        return await self.mirror.ask(self.setup.credentials)
+
+    async def open(self, answer: RemoteState | None = None) -> RemoteState:
         """Update the mirror with this session's credential."""
-        self.remote_state = await self.mirror.update(self.setup.credentials)
+        self.remote_state = await self.mirror.update(self.setup.credentials, answer)
         await self.store.open(object_format=object_format(self.remote_state))
         return self.remote_state
+
+    async def prepare(self, machine: Machine, *, branch: str, base: str | None = None) -> None:
+        """Find the commit to start from, and pack a small repository for a machine that takes it by a stream."""
+        state = self.remote_state if self.remote_state is not None else await self.open()
+        start = await self._start(state, branch, base)
+        streamed = isinstance(self.inward(machine), StreamInward) and self.setup.options.depth is None
+        pack = await pack_of(self.host, self.mirror.path, state) if streamed else None
+        self._prepared = _Prepared(state=state, branch=branch, base=base, start=start, pack=pack)
+
+    async def _start(self, state: RemoteState, branch: str, base: str | None) -> Populated:
+        start = await self.start_point(state, branch, base)
+        await check_lfs(self.host, self.mirror.path, start.start_sha, self.setup.options.lfs)
+        return start
 
     async def populate(self, machine: Machine, path: str, *, branch: str, base: str | None = None) -> Populated:
         """Serve the mirror to the machine, once."""
         state = self.remote_state if self.remote_state is not None else await self.open()
-        start = await self.start_point(state, branch, base)
-        await check_lfs(self.host, self.mirror.path, start.start_sha, self.setup.options.lfs)
-        await self._deliver(machine, path, state, fresh=True, commit=start.start_sha)
+        ready, self._prepared = self._prepared, None
+        pack = None
+        if ready is not None and (ready.state, ready.branch, ready.base) == (state, branch, base):
+            start, pack = ready.start, ready.pack
+        else:
+            start = await self._start(state, branch, base)
+        await self._deliver(machine, path, state, fresh=True, commit=start.start_sha, pack=pack)
         if self.setup.options.lfs == "skip":
             await skip_lfs(machine, path)
         return start
@@ -99,11 +135,17 @@ class RelayTransport(Transport):
         return sha
 
     async def _deliver(
-        self, machine: Machine, path: str, state: RemoteState, *, fresh: bool, commit: str | None = None
+        self,
+        machine: Machine,
+        path: str,
+        state: RemoteState,
+        *,
+        fresh: bool,
+        commit: str | None = None,
+        pack: bytes | None = None,
     ) -> None:
-        delivery = Delivery(
-            url=self.setup.repository.url, state=state, fresh=fresh, depth=self.setup.options.depth, commit=commit
-        )
+        url, depth = self.setup.repository.url, self.setup.options.depth
+        delivery = Delivery(url=url, state=state, fresh=fresh, depth=depth, commit=commit, pack=pack)
         try:
             async with self.mirror.view(state) as view:
                 await self.inward(machine).deliver(machine, path, view, delivery)

@@ -8,6 +8,7 @@ from gitmachine.errors import GitError
 from gitmachine.git.carrier import FSCK_CONFIG, Inward, Outward, check_fsck
 from gitmachine.git.carrying import ENTER, FINISH, carry_error, run_script, script_request
 from gitmachine.git.host import GitCall, GitResult, HostGit
+from gitmachine.git.packs import UNPACK, ref_commands
 from gitmachine.git.wire import WIRE_CONFIG, WireEnd, fetch_from, serve
 
 if TYPE_CHECKING:
@@ -47,6 +48,13 @@ class StreamInward(Inward):
     async def deliver(self, machine: Machine, path: str, view: Path, delivery: Delivery) -> None:
         """Do it in one round trip: make, fetch, verify."""
         arguments = delivery.arguments(path)
+        refs = ref_commands(delivery) if delivery.pack is not None and delivery.fresh else None
+        if refs is not None:
+            seconds = self._host.limits.idle_seconds
+            script = ENTER + UNPACK + FINISH
+            doing = "unpacking the repository"
+            await run_script(machine, script, *arguments, refs, stdin=delivery.pack, timeout=seconds, doing=doing)
+            return
         if not delivery.state.refs:
             await run_script(machine, ENTER + FINISH, *arguments, doing="making the repository")
             return

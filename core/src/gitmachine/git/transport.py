@@ -92,13 +92,28 @@ class Transport(ABC):
         self.store = SessionRepository(setup.sessions / f"{setup.session_id}.git", self.host, self.mirror.path)
         self.remote_state: RemoteState | None = None
 
-    @abstractmethod
-    async def open(self) -> RemoteState:
-        """Read the remote with this session's credential, and make ready what the host needs.
+    async def ask(self) -> RemoteState:
+        """Ask the remote what it has, with this session's credential; `open` takes the answer.
 
         Raises:
             CloneError: it does not exist, does not accept the credential, or cannot be reached.
         """
+        return await self.remote.ask()
+
+    @abstractmethod
+    async def open(self, answer: RemoteState | None = None) -> RemoteState:
+        """Read the remote with this session's credential, and make ready what the host needs.
+
+        Args:
+            answer: what it has just answered to `ask`, so that it is not asked again.
+
+        Raises:
+            CloneError: it does not exist, does not accept the credential, or cannot be reached.
+        """
+
+    async def prepare(self, machine: Machine, *, branch: str, base: str | None = None) -> None:
+        """Do what of `populate` can be done while the machine is still starting. Raises CloneError, as that does."""
+        del machine, branch, base
 
     @abstractmethod
     async def populate(self, machine: Machine, path: str, *, branch: str, base: str | None = None) -> Populated:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gitmachine.errors import CheckoutError, GitError, GitMachineError, MachineError, StateError
 from gitmachine.events import GitCloned, MachineReconnected, MachineStarted
@@ -19,6 +19,8 @@ from gitmachine.steps.remains import is_orphan
 from gitmachine.steps.runs import may_have_runs
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from gitmachine.git.model import RemoteState
     from gitmachine.steps.context import Context
     from gitmachine.steps.operations import Operation
@@ -54,11 +56,10 @@ async def _start(ctx: Context, operation: Operation) -> None:
     try:
         intent = await ctx.intend("start")
         await ctx.remember()
-        remote = await ctx.transport.open()
+        remote = await ctx.transport.ask()
         refuse_clash(ctx, remote)
         ctx.inner.label = ctx.key
-        await ctx.machine.start()
-        await ctx.journal.update_machine(ctx.key, machine_id=ctx.machine.id, repo_path=ctx.path)
+        await _side_by_side(_bring_up(ctx), _prepare(ctx, remote))
         await _clone(ctx)
         checked_out = True
         await ctx.remember()
@@ -73,6 +74,28 @@ async def _start(ctx: Context, operation: Operation) -> None:
         operation.pending.clear()
         await asyncio.shield(_abandon(ctx, error, has_work=checked_out))
         raise
+
+
+async def _bring_up(ctx: Context) -> None:
+    await ctx.machine.start()
+    await ctx.journal.update_machine(ctx.key, machine_id=ctx.machine.id, repo_path=ctx.path)
+
+
+async def _prepare(ctx: Context, remote: RemoteState) -> None:
+    """Do on this host what needs no machine."""
+    await ctx.transport.open(remote)
+    await ctx.transport.prepare(ctx.machine, branch=ctx.branch, base=ctx.setup.git.base)
+
+
+async def _side_by_side(*steps: Coroutine[Any, Any, None]) -> None:
+    """Await all; when one fails, the others are cancelled, and have ended before its error is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for step in steps:
+                group.create_task(step)
+    except BaseExceptionGroup as errors:
+        error = errors.exceptions[0]
+        raise error from error.__cause__
 
 
 async def _clone(ctx: Context) -> None:
