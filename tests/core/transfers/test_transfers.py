@@ -21,7 +21,7 @@ from gitmachine.testing import FakeMachine, FaultyMachine
 from gitmachine.transfers import download, plain_upload, uploading
 from support.archives import END, directory, entry, symlink
 
-PROGRAMS = ("sh", "ls", "mkdir", "mv", "rm", "cat", "chmod", "ln", "readlink", "dd", "touch")
+PROGRAMS = ("sh", "ls", "mkdir", "mv", "rm", "cat", "chmod", "ln", "readlink", "dd", "touch", "wc")
 WAYS = ("stream", "files", "plain")
 
 
@@ -31,16 +31,18 @@ class Files(FakeMachine):
     bulk_in = "files"
 
 
-def programs(where: Path, *, tar: str | None) -> str:
-    """Return a PATH with the few programs that a transfer may use, and perhaps a tar of our own."""
+def programs(where: Path, **own: str | None) -> str:
+    """Return a PATH with the few programs that a transfer may use, and others that are our own scripts."""
     where.mkdir()
     for name in PROGRAMS:
         found = shutil.which(name)
         assert found is not None
         (where / name).symlink_to(found)
-    if tar is not None:
-        (where / "tar").write_text(tar)
-        (where / "tar").chmod(0o755)
+    for name, text in own.items():
+        if text is not None:
+            (where / name).unlink(missing_ok=True)
+            (where / name).write_text(text)
+            (where / name).chmod(0o755)
     return str(where)
 
 
@@ -211,15 +213,50 @@ async def test_large_files_travel_in_pieces(
     assert await machine.list_files() == ["f"]
 
 
-async def test_a_full_disk_is_named(tmp_path: Path) -> None:
-    full = "#!/bin/sh\ncat > /dev/null\necho 'tar: x: Cannot write: No space left on device' >&2\nexit 2\n"
-    machine = FakeMachine(root=tmp_path, path=programs(tmp_path / "bin", tar=full))
+def something(path: Path, program: str) -> Path:
+    """Make what travels by a program: a file by ``cat``, a link in an archive."""
+    if program == "cat":
+        path.write_text("x")
+    else:
+        path.symlink_to("x")
+    return path
+
+
+@pytest.mark.parametrize("program", ["cat", "tar"])
+async def test_a_full_disk_is_named(tmp_path: Path, program: str) -> None:
+    full = "#!/bin/sh\n/bin/cat >/dev/null\necho 'x: Cannot write: No space left on device' >&2\nexit 2\n"
+    machine = FakeMachine(root=tmp_path, path=programs(tmp_path / "bin", **{program: full}))
     await machine.start()
-    (tmp_path / "f").write_text("x")
     with pytest.raises(MachineFileError, match="no space left") as caught:
-        await machine.upload(tmp_path / "f", "sub/f")
+        await machine.upload(something(tmp_path / "f", program), "sub/f")
     assert caught.value.errno == errno.ENOSPC
     assert await machine.list_files("sub") == []
+    await machine.stop()
+
+
+async def test_a_file_that_arrives_in_part_does_not_become_the_file(tmp_path: Path) -> None:
+    short = "#!/bin/sh\n/usr/bin/head -c 1000\n"  # as at the end of a connection, which looks like that of the input
+    machine = FakeMachine(root=tmp_path, path=programs(tmp_path / "bin", cat=short))
+    await machine.start()
+    await machine.write_file("sub/f", b"before")
+    (tmp_path / "f").write_bytes(bytes(3000))
+    with pytest.raises(MachineFileError, match="1000 of 3000 bytes arrived") as caught:
+        await machine.upload(tmp_path / "f", "sub/f")
+    assert caught.value.errno == errno.EIO
+    assert (await machine.list_files("sub"), await machine.read_file("sub/f")) == (["f"], b"before")
+    await machine.stop()
+
+
+async def test_a_file_gets_in_without_tar_or_stat_in_one_piece(tmp_path: Path) -> None:
+    machine = FakeMachine(root=tmp_path, path=programs(tmp_path / "bin"))
+    await machine.start()
+    (tmp_path / "f").write_bytes(bytes(5 << 20))
+    (tmp_path / "f").chmod(0o754)
+    os.utime(tmp_path / "f", (1_234_567_890.9, 1_234_567_890.9))
+    assert await machine.upload(tmp_path / "f", "sub/f") == Transfer(files=1, bytes=5 << 20)
+    placed = Path(machine.workdir, "sub", "f").stat()
+    assert (placed.st_size, stat.S_IMODE(placed.st_mode), placed.st_mtime) == (5 << 20, 0o754, 1_234_567_890)
+    assert await machine.list_files("sub") == ["f"]
     await machine.stop()
 
 
@@ -292,12 +329,12 @@ async def test_a_connection_that_breaks_leaves_nothing_here(tmp_path: Path) -> N
     await machine.stop()
 
 
-async def test_a_cancelled_upload_ends_in_the_machine_and_leaves_no_scratch(tmp_path: Path) -> None:
-    slow = '#!/bin/sh\necho up > "$HOME/up"\ncat > /dev/null\nsleep 600\n'
-    machine = FakeMachine(root=tmp_path, path=programs(tmp_path / "bin", tar=slow) + ":/usr/bin:/bin")
+@pytest.mark.parametrize("program", ["cat", "tar"])
+async def test_a_cancelled_upload_ends_in_the_machine_and_leaves_no_scratch(tmp_path: Path, program: str) -> None:
+    slow = '#!/bin/sh\necho up > "$HOME/up"\n/bin/cat > /dev/null\nsleep 600\n'
+    machine = FakeMachine(root=tmp_path, path=programs(tmp_path / "bin", **{program: slow}) + ":/usr/bin:/bin")
     await machine.start()
-    (tmp_path / "f").write_text("x")
-    task = asyncio.ensure_future(machine.upload(tmp_path / "f", "sub/f"))
+    task = asyncio.ensure_future(machine.upload(something(tmp_path / "f", program), "sub/f"))
     async with asyncio.timeout(60):
         while "up" not in await machine.list_files():
             await asyncio.sleep(0.02)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
-__all__ = ["Packing", "pack"]
+__all__ = ["Packing", "pack", "plain"]
 
 T = TypeVar("T")
 
@@ -46,15 +47,28 @@ def pack(source: Path, *, name: str) -> Packing:
         LocalFileError: while iterating: it cannot be read, or a file is a socket, a named pipe or a device, or became
             smaller while it was read.
     """
-    return Packing(source, name)
+    return Packing(_Walk(os.fsencode(source), os.fsencode(name)))
+
+
+def plain(source: Path, size: int) -> Packing:
+    """Return the bytes of one regular file as they are, without an archive around them; bounded as `pack` is.
+
+    Args:
+        source: on this host; no symbolic link.
+        size: how many bytes are read, even while the file grows.
+
+    Raises:
+        LocalFileError: while iterating: it cannot be read, is no regular file any more, or became smaller.
+    """
+    return Packing(_Plain(os.fsencode(source), size))
 
 
 class Packing:
-    """The asynchronous iterator that `pack` returns; `aclose` lets go of it early."""
+    """The asynchronous iterator that `pack` and `plain` return; `aclose` lets go of it early."""
 
-    def __init__(self, source: Path, name: str) -> None:
-        self._walk = _Walk(os.fsencode(source), os.fsencode(name))
-        self._chunks = self._walk.chunks()
+    def __init__(self, walk: _Walk | _Plain) -> None:
+        self._walk = walk
+        self._chunks = walk.chunks()
         self._next: asyncio.Future[bytes | Exception | None] | None = None
         self._done = False
 
@@ -164,19 +178,11 @@ class _Walk:
             raise local_error(error.errno or errno.EIO, path) from error
 
     def _file(self, path: bytes, name: bytes) -> Iterator[bytes]:
-        # Not waiting, and not through a link: it may have been exchanged since it was looked at.
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        fd = _attempt(path, os.open, path, flags)
-        try:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                raise local_error(errno.EOPNOTSUPP, path, "it was replaced while it was read; try again")
+        with _opened(path) as (fd, status):
             if status.st_size < _CHUNK_BYTES:
                 self._small(_attempt(path, os.read, fd, _CHUNK_BYTES), name, status)
             else:
                 yield from self._large(fd, path, name, status)
-        finally:
-            os.close(fd)
         self.files += 1
 
     def _small(self, content: bytes, name: bytes, status: os.stat_result) -> None:
@@ -189,12 +195,7 @@ class _Walk:
         """Yield a file of the size it had when it was opened, even while it grows."""
         self._add(name, b"0", status, size=status.st_size)
         yield self._take()
-        left = status.st_size
-        while left:
-            content = _attempt(path, os.read, fd, min(left, _CHUNK_BYTES))
-            if not content:
-                raise local_error(errno.EIO, path, "it became smaller while it was read; try again")
-            left -= len(content)
+        for content in _content(fd, path, status.st_size):
             self.bytes += len(content)
             yield content
         self._buffer += bytes(padding(status.st_size))
@@ -207,6 +208,49 @@ class _Walk:
         taken = bytes(self._buffer)
         self._buffer.clear()
         return taken
+
+
+class _Plain:
+    """Reads one file, with blocking calls."""
+
+    def __init__(self, source: bytes, size: int) -> None:
+        self._source = source
+        self._size = size
+        self.files = 0
+        self.bytes = 0
+
+    def chunks(self) -> Generator[bytes]:
+        """Yield the content."""
+        with _opened(self._source) as (fd, _):
+            for content in _content(fd, self._source, self._size):
+                self.bytes += len(content)
+                yield content
+        self.files = 1
+
+
+@contextlib.contextmanager
+def _opened(path: bytes) -> Iterator[tuple[int, os.stat_result]]:
+    """Open a regular file."""
+    # Not waiting, and not through a link: it may have been exchanged since it was looked at.
+    fd = _attempt(path, os.open, path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise local_error(errno.EOPNOTSUPP, path, "it was replaced while it was read; try again")
+        yield fd, status
+    finally:
+        os.close(fd)
+
+
+def _content(fd: int, path: bytes, size: int) -> Iterator[bytes]:
+    """Yield so many bytes of a file in pieces."""
+    left = size
+    while left:
+        content = _attempt(path, os.read, fd, min(left, _CHUNK_BYTES))
+        if not content:
+            raise local_error(errno.EIO, path, "it became smaller while it was read; try again")
+        left -= len(content)
+        yield content
 
 
 def _attempt(path: bytes, action: Callable[..., T], *arguments: object) -> T:

@@ -1,14 +1,27 @@
 """What runs in the machine while files are moved. Data reaches a script as positional arguments, never as its text.
 
 What a script found wrong is its exit code. The scripts need ``sh``, ``mkdir``, ``mv``, ``rm`` and ``cat``; those with
-an archive need any ``tar`` (GNU, BusyBox, bsdtar, toybox).
+an archive need any ``tar`` (GNU, BusyBox, bsdtar, toybox), that for one file ``wc``, ``touch`` and ``chmod``.
 """
 
 from __future__ import annotations
 
-__all__ = ["ARCHIVE", "DISCARD", "LIST", "NO_TAR", "PLACE", "PROBLEMS", "SETTLE", "SLICE", "STEP_FAILED", "UNPACK"]
+__all__ = [
+    "ARCHIVE",
+    "DISCARD",
+    "KEEP",
+    "LIST",
+    "NO_TAR",
+    "PLACE",
+    "PROBLEMS",
+    "SETTLE",
+    "SLICE",
+    "STEP_FAILED",
+    "UNPACK",
+]
 
 NO_TAR = 90
+"""The exit code of a script that misses its program; then files travel one by one."""
 STEP_FAILED = 93
 
 PROBLEMS = {91: "ENOTDIR", 92: "EISDIR", 94: "ENOENT"}
@@ -50,6 +63,23 @@ fi
 there=$3/$6
 trap 'rm -rf -- "$there"' EXIT
 mkdir -- "$there" && unpack "$there" "$7" && mv -f -- "$there/content" "$1" || exit 93
+"""
+)
+
+# $4 mode, $5 time (in UTC, as `touch -t` takes it) and $7 size of a file whose content is the input  $6 a name nobody
+# uses. The size is looked at because an input that was cut off ends like a complete one.
+KEEP = (
+    _START
+    + "command -v wc >/dev/null 2>&1 || exit 90\n"
+    + _MAKE_ROOM
+    + r"""
+there=$3/$6
+trap 'rm -f -- "$there"' EXIT
+(umask 077 && exec cat >"$there") || exit 93
+size=$(stat -c %s -- "$there" 2>/dev/null || wc -c <"$there") || exit 93
+[ "$size" -eq "$7" ] || { echo "$size of $7 bytes arrived" >&2; exit 93; }
+TZ=UTC0 touch -t "$5" -- "$there" 2>/dev/null
+chmod "$4" "$there" && mv -f -- "$there" "$1" || exit 93
 """
 )
 

@@ -5,28 +5,31 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from typing import TYPE_CHECKING
 
 import attrs
 
 from gitmachine.archives.model import Transfer, local_error
-from gitmachine.archives.packing import pack
+from gitmachine.archives.packing import pack, plain
 from gitmachine.archives.threads import run_through
 from gitmachine.machine import Capability
 from gitmachine.transfers.ends import Spot, new_name, script
 from gitmachine.transfers.plain_upload import upload_plainly
-from gitmachine.transfers.scripts import NO_TAR, UNPACK
+from gitmachine.transfers.scripts import KEEP, NO_TAR, UNPACK
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     from gitmachine.archives.packing import Packing
+    from gitmachine.execution import ExecRequest
     from gitmachine.machine import Machine
 
 __all__ = ["upload"]
 
 _PART_BYTES = 16 * 1024 * 1024
+_LATEST_SECONDS = (1 << 33) - 1
 
 
 @attrs.frozen
@@ -34,6 +37,12 @@ class _Source:
     directory: bool
     mode: int
     mtime: int
+    size: int | None
+    """That of a regular file, else None."""
+
+    def touched(self) -> str:
+        """Return the time as `touch -t` takes it."""
+        return time.strftime("%Y%m%d%H%M.%S", time.gmtime(min(max(self.mtime, 0), _LATEST_SECONDS)))
 
 
 async def upload(machine: Machine, source: Path, target: str) -> Transfer:
@@ -43,7 +52,8 @@ async def upload(machine: Machine, source: Path, target: str) -> Transfer:
     if not found.directory and spot.name is None:
         raise spot.failed(errno.EISDIR)
     stream = machine.bulk_in == "stream" and {Capability.SPAWN, Capability.STDIN_EOF} <= machine.capabilities
-    way = _by_stream if stream else _by_files
+    # A file alone needs no archive, which would have to be made, read and written once more.
+    way = (_by_content if found.size is not None else _by_stream) if stream else _by_files
     transfer = await way(spot, source, found)
     return transfer if transfer is not None else await upload_plainly(spot, source, directory=found.directory)
 
@@ -53,7 +63,8 @@ def _look(source: Path) -> _Source:
         status = os.lstat(source)
     except OSError as error:
         raise local_error(error.errno or errno.EIO, source) from error
-    return _Source(stat.S_ISDIR(status.st_mode), stat.S_IMODE(status.st_mode) & 0o777, int(status.st_mtime))
+    size = status.st_size if stat.S_ISREG(status.st_mode) else None
+    return _Source(stat.S_ISDIR(status.st_mode), stat.S_IMODE(status.st_mode) & 0o777, int(status.st_mtime), size)
 
 
 def _packed(source: Path, found: _Source) -> Packing:
@@ -67,14 +78,29 @@ def _arguments(spot: Spot, found: _Source, name: str) -> tuple[str, ...]:
 
 async def _by_stream(spot: Spot, source: Path, found: _Source) -> Transfer | None:
     """Send an archive to the input of one script; returns None when the machine has no tar."""
-    name, packing, complete = new_name(), _packed(source, found), False
+    name, packing = new_name(), _packed(source, found)
+    request = script(UNPACK, *_arguments(spot, found, name), "", stdin=packing)
+    return await _fed(spot, request, packing, None if found.directory else f"{spot.parent}/{name}")
+
+
+async def _by_content(spot: Spot, source: Path, found: _Source) -> Transfer | None:
+    """Send a file to the input of one script; returns None when the machine misses a program for it."""
+    assert found.size is not None
+    name, packing = new_name(), plain(source, found.size)
+    words = (spot.path, "other", spot.parent, f"{found.mode:o}", found.touched(), name, str(found.size))
+    return await _fed(spot, script(KEEP, *words, stdin=packing), packing, f"{spot.parent}/{name}")
+
+
+async def _fed(spot: Spot, request: ExecRequest, packing: Packing, temporary: str | None) -> Transfer | None:
+    """Run a script that reads what is packed; removes what it made on the way if it was not seen to its end."""
+    complete = False
     try:
-        result = await spot.machine.execute(script(UNPACK, *_arguments(spot, found, name), "", stdin=packing))
+        result = await spot.machine.execute(request)
         complete = True
     finally:
         await packing.aclose()
-        if not (complete or found.directory):
-            await spot.discard(f"{spot.parent}/{name}")
+        if not complete and temporary is not None:
+            await spot.discard(temporary)
     if result.exit_code == NO_TAR:
         return None
     if result.exit_code != 0:
