@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
 import select
@@ -11,14 +10,13 @@ import socket
 import subprocess
 import sys
 import time
-from importlib.util import cache_from_source
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
 
 from gitmachine import MachineStartError
-from gitmachine_local import _processes, _records, _sandbox
+from gitmachine_local import _host, _payload, _processes, _records, _sandbox
 from gitmachine_local._errors import PROVIDER
 
 if TYPE_CHECKING:
@@ -28,8 +26,8 @@ if TYPE_CHECKING:
     from gitmachine_local.config import LocalConfig
 
 PLATFORM: str = sys.platform
-PACKAGE = Path(__file__).parent / "supervisor"
 BOOT = "import sys; sys.path.append(sys.argv.pop()); from gitmachine_local.supervisor.loop import main; main()"
+"""How the supervisor of a machine without a sandbox begins: it sees the package as it is."""
 INFO_SECONDS = 30.0
 
 UNSANDBOXED = 'or set isolation = "none" for the local provider to run commands without a sandbox'
@@ -95,30 +93,30 @@ def _launch(config: LocalConfig, record: Record) -> Record:
 
 def _launch_bare(record: Record, listener: socket.socket) -> Record:
     executable = getattr(sys, "_base_executable", None) or sys.executable
-    argv = [executable, *_boot(listener, str(PACKAGE.parent.parent))]
-    pid = _orphan(argv, [listener.fileno()], record.log)
-    identity = _processes.identify(pid)
+    # The package's directory comes last, so that nothing beside it is taken for the standard library.
+    argv = [executable, "-I", "-S", "-c", BOOT, str(listener.fileno()), str(Path(__file__).parent.parent)]
+    identity = _processes.identify(_orphan(argv, [listener.fileno()], record.log))
     if identity is None:
         raise refusal(record)
     return attrs.evolve(record, first=identity)
 
 
 def _launch_sandboxed(program: Path, config: LocalConfig, record: Record, listener: socket.socket) -> Record:
-    python = _sandbox.interpreter()
-    _compile()
+    python, shown = _sandbox.interpreter(), _host.shown(network=config.network == "host")
     with contextlib.ExitStack() as stack:
         info, info_w = os.pipe()
         stack.callback(os.close, info)
         stack.callback(os.close, info_w)
-        files = _sandbox.copied()
+        files = _host.open_copies(shown.copies)
         for fd in files.values():
             stack.callback(os.close, fd)
         files |= {path: _memory_file(stack, data) for path, data in _sandbox.contents(config).items()}
-        options = _sandbox.arguments(config, home=record.home, package=PACKAGE, prefix=python.prefix, files=files)
+        options = _sandbox.arguments(config, shown=shown, home=record.home, prefix=python.prefix, files=files)
         args = _memory_file(stack, b"".join(os.fsencode(option) + b"\0" for option in options))
+        pack = _memory_file(stack, _payload.payload(compiled=python.is_this))
         argv = [str(program), "--args", str(args), "--info-fd", str(info_w), "--", str(python.executable)]
-        argv += _boot(listener, _sandbox.PACKAGE)
-        monitor = _orphan(argv, [listener.fileno(), info_w, args, *files.values()], record.log)
+        argv += ["-I", "-S", "-c", _payload.BOOT, str(listener.fileno()), str(pack)]
+        monitor = _orphan(argv, [listener.fileno(), info_w, args, pack, *files.values()], record.log)
         first = _first_process(info, monitor)
         if first is None:
             _processes.end(_processes.identify(monitor))
@@ -127,11 +125,6 @@ def _launch_sandboxed(program: Path, config: LocalConfig, record: Record, listen
         if identity is None:
             raise refusal(record)
         return attrs.evolve(record, first=identity, monitor=_processes.identify(monitor))
-
-
-def _boot(listener: socket.socket, package: str) -> list[str]:
-    # The package's directory comes last, so that nothing beside it is taken for the standard library.
-    return ["-I", "-S", "-c", BOOT, str(listener.fileno()), package]
 
 
 def _orphan(argv: Sequence[str], fds: Sequence[int], log: Path) -> int:
@@ -194,15 +187,3 @@ def _memory_file(stack: contextlib.ExitStack, data: bytes) -> int:
         view = view[os.write(fd, view) :]
     os.lseek(fd, 0, os.SEEK_SET)
     return fd
-
-
-@functools.cache
-def _compile() -> None:
-    """Compile the supervisor once, for inside its directory is read-only; installers have done so already."""
-    for source in PACKAGE.glob("*.py"):
-        cached = Path(cache_from_source(str(source)))
-        if not cached.exists() or cached.stat().st_mtime < source.stat().st_mtime:
-            import py_compile
-
-            with contextlib.suppress(OSError, py_compile.PyCompileError):  # read-only: it starts 10 ms later
-                py_compile.compile(str(source), doraise=True)

@@ -2,28 +2,34 @@
 
 `signal` and `socket` define enumerations, `contextlib` needs `collections`, `typing` needs `re`, `ctypes` defines every
 type of C: together they cost more of the processor than the sandbox. What is used of them is in the C modules below
-them, which any CPython has; another Python has at least the modules themselves.
+them, which any CPython has; another Python has at least the modules themselves. So it is with `os`, which defines the
+classes of collections: here it means `posix`, which has the same functions, but no `os.path` and nothing that is
+written in Python.
 """
 
 from __future__ import annotations
-
-import os
 
 TYPE_CHECKING = False
 """As type checkers know it by its name; `typing` itself is not imported at run time."""
 
 if TYPE_CHECKING:
+    import os
     import signal
     import socket
+    import stat
 else:
     try:
         import _signal as signal
         import _socket as socket
+        import _stat as stat
+        import posix as os
     except ImportError:
+        import os
         import signal
         import socket
+        import stat
 
-__all__ = ["accept", "c_functions", "signal", "socket", "suppress"]
+__all__ = ["accept", "c_functions", "join", "os", "signal", "socket", "stat", "suppress"]
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +52,11 @@ class suppress:  # noqa: N801  # as contextlib's
     ) -> bool:
         """Say whether the error is to be passed over."""
         return kind is not None and issubclass(kind, self._errors)
+
+
+def join(folder: bytes, name: bytes) -> bytes:
+    """Return the path of a name in a directory; an absolute name is one already."""
+    return name if name.startswith(b"/") or not folder else folder.rstrip(b"/") + b"/" + name
 
 
 def accept(listener: socket.socket) -> socket.socket:

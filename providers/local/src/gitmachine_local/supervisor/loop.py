@@ -3,31 +3,29 @@
 `wire` documents the protocol, `gitmachine_local._client` is its other end.
 """
 
-# ruff: noqa: PTH116, PTH118  # paths are bytes here, which pathlib does not take
-
 from __future__ import annotations
 
 import errno
-import os
 import resource
 import select
-import stat
 import sys
 import time
 from _thread import start_new_thread
 
-from gitmachine_local.supervisor import files, tree
-from gitmachine_local.supervisor.ends import Pipes, Terminal
-from gitmachine_local.supervisor.lean import accept, c_functions, signal, socket, suppress
+from gitmachine_local.supervisor import tree
+from gitmachine_local.supervisor.ends import Pipes
+from gitmachine_local.supervisor.lean import accept, c_functions, join, os, signal, socket, stat, suppress
 from gitmachine_local.supervisor.wire import Connection, close, failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from gitmachine_local.supervisor.ends import Ends
     from gitmachine_local.supervisor.wire import Words
 
 START_SECONDS = 120.0
+DEFAULT_PATH = b"/bin:/usr/bin"
 EXEC_ERRORS = {
     errno.ENOENT: 127,
     errno.ENOTDIR: 127,
@@ -40,9 +38,7 @@ EXEC_ERRORS = {
 class Command:
     """A command whose leader runs."""
 
-    def __init__(
-        self, connection: Connection, ident: bytes, pid: int, mark: int | None, ends: Pipes | Terminal
-    ) -> None:
+    def __init__(self, connection: Connection, ident: bytes, pid: int, mark: int | None, ends: Ends) -> None:
         self.connection = connection
         self.ident = ident
         self.pid = pid
@@ -181,8 +177,10 @@ class Supervisor:
     def _launch(self, connection: Connection, ident: bytes, arguments: list[bytes]) -> tuple[int, int]:
         """Start a command; returns its pid, or 0 and the exit code that stands for what exec said."""
         timeout, cwd, count = arguments[0], arguments[1], int(arguments[3])
-        ends: Pipes | Terminal
+        ends: Ends
         if b"x" in arguments[2]:
+            from gitmachine_local.supervisor.terminal import Terminal
+
             ends = Terminal(self, connection.take(2), arguments[2])
         else:
             ends = Pipes(connection.take(4 + int(arguments[2])))
@@ -190,7 +188,7 @@ class Supervisor:
         try:
             if self.paused_since is not None:
                 raise OSError(errno.EBUSY, "the machine is paused", b"")
-            os.chdir(os.path.join(self.workdir, cwd))
+            os.chdir(join(self.workdir, cwd))
             env = {**self.env, **dict(pair.split(b"=", 1) for pair in arguments[4 + count :])}
             argv = arguments[4 : 4 + count]
             try:
@@ -213,9 +211,9 @@ class Supervisor:
             command.deadline = self._clock() + float(timeout)
         return pid, 0
 
-    def _start(self, argv: list[bytes], env: dict[bytes, bytes], ends: Pipes | Terminal) -> tuple[int, int | None]:
+    def _start(self, argv: list[bytes], env: dict[bytes, bytes], ends: Ends) -> tuple[int, int | None]:
         """Spawn by vfork, which copies nothing; what the child inherits is set on this process for the moment."""
-        path = find(argv[0], env.get(b"PATH", os.defpath.encode()))
+        path = find(argv[0], env.get(b"PATH", DEFAULT_PATH))
         self.count += 1
         mark = self.prefix << 24 | self.count & 0xFFFFFF
         marked = tree.set_mark(mark)
@@ -279,7 +277,7 @@ class Supervisor:
 
     def _do_resize(self, connection: Connection, ident: bytes, arguments: list[bytes]) -> None:
         command = connection.commands.get(ident)
-        if command is not None and isinstance(command.ends, Terminal):
+        if command is not None:
             command.ends.resize(arguments[0], arguments[1])
 
     # The machine
@@ -331,15 +329,19 @@ class Supervisor:
             raise OSError(errno.EAGAIN, "no thread can be started", b"") from error
 
     def _do_read(self, connection: Connection, ident: bytes, arguments: list[bytes]) -> None:
-        self._in_thread(connection, ident, files.read_file, os.path.join(self.workdir, arguments[0]), int(arguments[1]))
+        from gitmachine_local.supervisor import files
+
+        self._in_thread(connection, ident, files.read_file, join(self.workdir, arguments[0]), int(arguments[1]))
 
     def _do_write(self, connection: Connection, ident: bytes, arguments: list[bytes]) -> None:
-        self._in_thread(
-            connection, ident, files.write_file, os.path.join(self.workdir, arguments[0]), int(arguments[1])
-        )
+        from gitmachine_local.supervisor import files
+
+        self._in_thread(connection, ident, files.write_file, join(self.workdir, arguments[0]), int(arguments[1]))
 
     def _do_list(self, connection: Connection, ident: bytes, arguments: list[bytes]) -> None:
-        self._in_thread(connection, ident, files.list_files, os.path.join(self.workdir, arguments[0]))
+        from gitmachine_local.supervisor import files
+
+        self._in_thread(connection, ident, files.list_files, join(self.workdir, arguments[0]))
 
 
 def find(program: bytes, path: bytes) -> bytes:
@@ -348,7 +350,7 @@ def find(program: bytes, path: bytes) -> bytes:
         return program
     denied = False
     for folder in path.split(b":"):
-        candidate = os.path.join(folder or b".", program)
+        candidate = join(folder or b".", program)
         with suppress(OSError):
             if stat.S_ISREG(os.stat(candidate).st_mode):
                 if os.access(candidate, os.X_OK):

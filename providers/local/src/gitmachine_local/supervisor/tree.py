@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import errno
-import os
 import resource
 import time
 
-from gitmachine_local.supervisor.lean import signal, suppress
+from gitmachine_local.supervisor.lean import os, signal, suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,10 +39,10 @@ Selection: TypeAlias = "Callable[[Table], set[int]]"
 def processes() -> dict[int, Row]:
     """Return every process that can be seen."""
     table = {}
-    for name in os.listdir("/proc"):  # noqa: PTH208  # pathlib costs more than the read
+    for name in os.listdir("/proc"):
         if not name.isdigit():
             continue
-        with suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123  # as above
+        with suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123  # pathlib costs more than the read
             words = file.read().rpartition(b")")[2].split()
             table[int(name)] = Row(int(words[1]), int(words[3]), words[0].decode(), int(words[19]))
     return table
@@ -60,7 +59,7 @@ def set_mark(mark: int) -> bool:
 
 def mark_of(pid: int) -> int | None:
     """Return the mark of a process, or None."""
-    with suppress(OSError, ValueError), open(f"/proc/{pid}/limits", "rb") as file:  # noqa: PTH123  # as above
+    with suppress(OSError, ValueError), open(f"/proc/{pid}/limits", "rb") as file:  # noqa: PTH123  # pathlib costs more than the read
         for line in file.read().splitlines():
             if line.startswith(b"Max file locks"):
                 return int(line.split()[3])

@@ -23,10 +23,9 @@ shows may still be on its way when its command's exit is reported: its end is th
 from __future__ import annotations
 
 import errno
-import os
 import select
 
-from gitmachine_local.supervisor.lean import socket
+from gitmachine_local.supervisor.lean import os, socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -128,7 +127,11 @@ class Connection:
 
 def failure(error: OSError) -> Words:
     """Return an error as words of a reply."""
-    name = error.filename if isinstance(error.filename, bytes) else os.fsencode(error.filename or "")
+    name = (
+        error.filename
+        if isinstance(error.filename, bytes)
+        else str(error.filename or "").encode("utf-8", "surrogateescape")
+    )
     return ("error", error.errno or errno.EIO, name[:4096])
 
 
