@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,15 @@ from gitmachine.machines.channel import (
 from gitmachine.testing import FakeMachine
 
 SHELLS: dict[str, tuple[str, ...]] = {"dash": ("dash",), "bash": ("bash", "--posix"), "busybox": ("busybox", "sh")}
+
+
+def with_shell(path: str, shell: Sequence[str], folder: Path) -> str:
+    """Return a search path on which ``sh`` is this shell, by a link in a folder of the caller's."""
+    folder.mkdir(exist_ok=True)
+    link = folder / "sh"
+    if not link.is_symlink():
+        link.symlink_to(shutil.which(shell[0]) or shell[0])
+    return f"{folder}:{path}"
 
 
 class ShellDuplex(asyncio.SubprocessProtocol):
@@ -148,7 +158,8 @@ class ChannelMachine(FakeMachine):
 
     async def connect_shell(self, receiver: Receiver) -> ShellDuplex:
         body = self._running("execute")
-        env = {"PATH": self._search_path, "HOME": self.workdir, "LANG": "C.UTF-8"}
+        path = with_shell(self._search_path, self.shell, body.root / "shell")
+        env = {"PATH": path, "HOME": self.workdir, "LANG": "C.UTF-8"}
         duplex = await ShellDuplex.start(receiver, self.shell, env)
         self.duplexes.append(duplex)
         body.tree.add(duplex.pid)

@@ -233,3 +233,16 @@ async def test_rubbish_in_the_file_is_no_obstacle(lock, path):
         with pytest.raises(StateError, match="in use by"):
             async with lock.exclusive(0):
                 pass
+
+
+async def test_passing_by_waits_for_whoever_holds_the_lock_alone_and_holds_nothing(tmp_path):
+    lock = MachineLock(tmp_path / "a.lock")
+    await lock.passed(5)
+    async with lock.shared(5):
+        await lock.passed(5)
+    async with lock.exclusive(5, what="pause"):
+        with pytest.raises(StateError, match="pause"):
+            await lock.passed(0.05, what="exec")
+    await lock.passed(5)
+    async with lock.exclusive(0.05):
+        pass

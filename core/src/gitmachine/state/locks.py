@@ -62,6 +62,20 @@ class MachineLock:
         finally:
             os.close(descriptor)
 
+    async def passed(self, timeout_seconds: float, what: str = "use") -> None:
+        """Wait until nobody holds the lock alone, or waits for that, and take hold of nothing.
+
+        Raises:
+            StateError: at the deadline; names the holder's pid and what it does.
+        """
+        if not self._waiting_path.exists():
+            descriptor = self._try(fcntl.LOCK_SH)
+            if descriptor is not None:
+                os.close(descriptor)
+                return
+        async with self.shared(timeout_seconds, what=what):
+            return
+
     @contextlib.asynccontextmanager
     async def exclusive(self, timeout_seconds: float, what: str = "change") -> AsyncIterator[None]:
         """Hold the lock alone; `what` is said of us to those who wait.

@@ -316,8 +316,8 @@ class Context(Recording):
 
     async def pass_lock(self, what: str) -> None:
         """Wait while another process changes the machine; this process's own operations do not count."""
-        async with self.sharing(what):
-            return
+        if self._lock is not None and not self._lock_depth:
+            await self._lock.passed(LOCK_SECONDS, what=what)
 
     @contextlib.asynccontextmanager
     async def sharing(self, what: str) -> AsyncIterator[None]:

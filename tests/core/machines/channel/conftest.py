@@ -20,7 +20,7 @@ from gitmachine.execution import ExecRequest, ExecResult, Process, run_process
 from gitmachine.machines.channel import Receiver, WarmPool, kill_script, machine_mark
 from gitmachine.machines.channel.slot import SlotState
 from gitmachine.testing import FakeMachine
-from support.channels import SHELLS, ShellDuplex
+from support.channels import SHELLS, ShellDuplex, with_shell
 
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
@@ -88,6 +88,11 @@ class Rig:
             assert asyncio.get_running_loop().time() < deadline, f"it did not happen that {what}"
             await asyncio.sleep(0.01)
 
+    async def until_async(self, condition, what: str) -> None:
+        deadline = asyncio.get_running_loop().time() + 30
+        while not await condition():
+            assert asyncio.get_running_loop().time() < deadline, f"it did not happen that {what}"
+
     async def close(self) -> None:
         script = kill_script(self.mark)
         await asyncio.to_thread(subprocess.run, ["sh", "-c", script], check=True, timeout=60)
@@ -128,8 +133,9 @@ async def make_rig(open_path):
                 pytest.skip("only root can become nobody")
             shutil.chown(home, 65534, 65534)
         rig = Rig(argv, str(home), **options)
+        rig.env["PATH"] = with_shell(rig.env["PATH"], SHELLS[name.rpartition("-")[2]], open_path / "shell")
         if name.startswith("nobody"):
-            rig.env["PATH"] = "/usr/local/bin:/usr/bin:/bin"  # nothing that only root may search
+            rig.env["PATH"] = f"{open_path}/shell:/usr/local/bin:/usr/bin:/bin"  # nothing that only root may search
         rigs.append(rig)
         return rig
 

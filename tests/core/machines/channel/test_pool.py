@@ -17,6 +17,7 @@ from gitmachine.clock import PausableClock, command_clock
 from gitmachine.errors import CommandTimeoutError, MachineError, MachineFileNotFoundError, MachineLostError
 from gitmachine.execution import ExecRequest, TerminalSize
 from gitmachine.machines.channel import ChannelLostError
+from gitmachine.machines.channel.slot import TURNS
 
 pytestmark = pytest.mark.requires("linux", "dash", "bash", "busybox", "setpriv", "setsid")
 
@@ -165,10 +166,86 @@ async def test_a_burst_of_short_commands_shares_a_few_shells(dash):
     assert len(dash.plain) < 50
 
 
-async def test_commands_one_after_another_need_one_shell(rig):
+async def test_commands_with_pauses_between_them_need_one_shell(rig, monkeypatch):
+    monkeypatch.setattr("gitmachine.machines.channel.keeper.PREPARED_SECONDS", 0.0)
     for number in range(30):
         assert (await rig.sh(f"echo {number}")).stdout == f"{number}\n"
     assert len(rig.duplexes) == 1
+
+
+async def test_commands_that_follow_at_once_have_a_few_shells_that_take_turns(dash, monkeypatch):
+    monkeypatch.setattr("gitmachine.machines.channel.keeper.PREPARED_SECONDS", 60.0)
+
+    async def three() -> bool:
+        await dash.sh("true")
+        return len(dash.slots._all) == 3
+
+    await dash.until_async(three, "three shells are open")
+    for number in range(60):
+        assert (await dash.sh(f"echo {number}")).stdout == f"{number}\n"
+    assert len(dash.duplexes) == 3
+    assert dash.plain == []
+
+
+async def test_one_shell_is_prepared_for_more_commands_again_and_again(make_rig):
+    rig = make_rig("dash", limit=1)
+    for number in range(3 * TURNS + 2):
+        assert (await rig.sh(f"echo {number}; exit {number}")).exit_code == number
+    assert len(rig.duplexes) == 1
+
+
+# The process that waits
+
+
+def waiting(rig) -> list[int]:
+    """Return the processes that wait in the shells for a command."""
+    shells = {duplex.pid for duplex in rig.duplexes}
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            fields = (entry / "stat").read_bytes().rpartition(b")")[2].split()
+            if int(fields[1]) in shells and b"-s" in (entry / "cmdline").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+    return found
+
+
+async def test_a_process_waits_for_the_next_command_and_carries_no_mark(rig):
+    await rig.sh("true")
+    await rig.until(lambda: waiting(rig), "a process waits")
+    assert rig.survivors() == []
+
+
+async def test_a_shell_whose_waiting_process_was_killed_is_replaced(rig):
+    await rig.sh("true")
+    await rig.until(lambda: waiting(rig), "a process waits")
+    for pid in waiting(rig):
+        os.kill(pid, signal.SIGKILL)
+    await rig.until(lambda: not rig.slots._all, "the shell is given up")
+    assert (await rig.sh("echo on")).stdout == "on\n"
+    assert len(rig.duplexes) == 2
+
+
+async def test_a_command_for_a_process_that_was_just_killed_runs_once_or_not_at_all(rig):
+    for number in range(10):
+        await rig.sh("true")
+        await rig.until(lambda: waiting(rig), "a process waits")
+        for pid in waiting(rig):
+            os.kill(pid, signal.SIGKILL)
+        result = await rig.pool.execute(
+            ExecRequest(shell=f"echo {number} >> ran; exit 3", timeout=60), cwd=rig.home, env={}
+        )
+        assert result.exit_code in {3, 137}
+        # Whatever stands in the stream for the dead one is nobody else's.
+        assert (await rig.sh("echo on")).stdout == "on\n"
+        ran = Path(rig.home, "ran").read_text().split() if Path(rig.home, "ran").exists() else []
+        assert ran.count(str(number)) == (result.exit_code == 3)
+
+
+async def test_the_end_of_the_shell_is_the_end_of_the_process_that_waits(rig):
+    await rig.sh("true")
+    await rig.until(lambda: waiting(rig), "a process waits")
+    await rig.pool.close()
+    await rig.until(lambda: not waiting(rig), "the process that waited ends")
 
 
 # Live processes

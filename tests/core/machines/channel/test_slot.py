@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from gitmachine.errors import MachineFileNotFoundError, MachineNotADirectoryError
 from gitmachine.machines.channel.preamble import parse_hello, preamble
+from gitmachine.machines.channel.turn import Turn, TurnKind, turns
 
 pytestmark = pytest.mark.requires("linux", "dash", "bash", "busybox", "setpriv", "setsid")
 
@@ -258,4 +259,4 @@ def test_a_shell_that_lacks_something_is_understood():
 
 
 def test_the_preamble_is_short_enough_to_be_sent_again_and_again():
-    assert len(preamble("feed")) < 6000
+    assert len(preamble(Turn(kind=TurnKind.HELLO, next=turns(1, 16, str)))) < 6000

@@ -15,15 +15,17 @@ from hypothesis import strategies as st
 from gitmachine.execution import ExecRequest
 from gitmachine.machines.channel import Shell
 from gitmachine.machines.channel.quoting import escape_format, quote, quote_text
+from gitmachine.machines.channel.turn import Turn, TurnKind
 from gitmachine.machines.channel.wire import EMBEDDED_BYTES, command_order, marked_argv, script_order
 from support.channels import SHELLS
 
 SHELL = Shell(pid=7, mark_option="w", reopens=True, counts=True, takes_input=True)
 MARK = "123456789012345678"
+TURN = Turn(kind=TurnKind.COMMAND, token="feed", number=7, mark=MARK)
 
 
 def order(request: ExecRequest, shell: Shell = SHELL, **fields):
-    return command_order("feed", request, shell, **{"cwd": "/w", "env": {}, "mark": MARK, **fields})
+    return command_order(TURN, request, shell, **{"cwd": "/w", "env": {}, **fields})
 
 
 def run(shell: str, script: bytes) -> bytes:
@@ -58,15 +60,15 @@ def test_a_quoted_string_is_the_same_as_bytes():
 
 def test_an_order_is_one_compound_command_and_one_line():
     text = order(ExecRequest(shell="echo x")).text
-    assert text.startswith(b"{ ")
-    assert text.endswith(b"; }\n")
+    assert text.startswith(b"if ")
+    assert text.endswith(b"; fi\n")
     assert text.count(b"\n") == 1
 
 
 def test_simple_variables_are_exported_and_others_go_through_env():
     text = order(ExecRequest(argv=["x"]), env={"A": "1", "B.C": "2", "PATH": "/p", "OPTIND": "z", "LC_ALL": "C"}).text
     assert b"export A='1';" in text
-    assert b"setsid env -- 'B.C=2' 'PATH=/p' 'OPTIND=z' 'LC_ALL=C' x" in text
+    assert b"exec env -- 'B.C=2' 'PATH=/p' 'OPTIND=z' 'LC_ALL=C' x" in text
 
 
 def test_a_program_that_looks_like_a_variable_is_not_given_to_env():
@@ -74,12 +76,12 @@ def test_a_program_that_looks_like_a_variable_is_not_given_to_env():
     assert b"""env -- 'X.Y=1' sh -c 'exec "$@"' sh 'a=b'""" in text
 
 
-def test_a_program_with_a_leading_dash_is_no_option_of_setsid():
-    assert b"setsid -- -x" in order(ExecRequest(argv=["-x"])).text
+def test_a_program_with_a_leading_dash_is_no_option():
+    assert b"exec env -- -x" in order(ExecRequest(argv=["-x"])).text
 
 
 def test_a_relative_directory_is_never_an_option_and_never_the_last_one():
-    assert b"cd -P -- './-'" in order(ExecRequest(argv=["x"]), cwd="-").text
+    assert b"_gm_d='./-'; if cd -P" in order(ExecRequest(argv=["x"]), cwd="-").text
 
 
 def test_small_input_stands_in_the_order_and_large_input_does_not():
@@ -117,5 +119,12 @@ def test_neither_token_nor_input_are_shown_by_a_repr():
     assert "canary" not in repr(order(request, env={"A": "canary"}))
 
 
-def test_a_script_of_ours_runs_in_the_shell_itself():
-    assert script_order("feed", "kill -9 1").text == b"{ _gm_begin ''; {\nkill -9 1\n}; _gm_s=$?; _gm_end feed; }\n"
+def test_a_script_of_ours_runs_in_the_waiting_shell_itself():
+    assert script_order(TURN, "kill -9 1").text == b'if [ "$1" = 7 ]; then {\nkill -9 1\n}; exit $?; fi\n'
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_an_order_for_another_turn_does_nothing(shell):
+    text = order(ExecRequest(shell="echo wrong"), cwd="/").text
+    for script in (text, b"set -- 8\n" + text):
+        assert run(shell, script + b"echo right\n") == b"right\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from gitmachine.clock import PausableClock
 from gitmachine.machines.channel.slot import Slot, SlotState
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from gitmachine.machines.channel.duplex import Connect
     from gitmachine.machines.channel.shell import Shell
@@ -27,6 +28,11 @@ RETRY_SECONDS = 1.0
 """How long no more shells are opened after one could not be."""
 ATTEMPTS = 3
 """After so many failures, and no success ever, the channel is given up."""
+PREPARED_SECONDS = 0.003
+"""How long a shell takes, about, to have a process wait for the next command."""
+HURRIES = 16
+ROTATING = 3
+"""Up to so many shells are opened for one caller whose commands follow each other at once, so often."""
 RESCAN_SECONDS = (0.05, 60.0)
 """How soon a slot that was set aside is looked at again, and how long at most until the next time."""
 
@@ -40,10 +46,19 @@ class SlotKeeper:
         closed: whether it was closed.
     """
 
-    def __init__(self, connect: Connect, *, limit: int, tainted_limit: int, hello_seconds: float) -> None:
+    def __init__(
+        self,
+        connect: Connect,
+        *,
+        new_mark: Callable[[], str],
+        limit: int,
+        tainted_limit: int,
+        hello_seconds: float,
+    ) -> None:
         self.shell: Shell | None = None
         self.problem = ""
         self._connect = connect
+        self._new_mark = new_mark
         self._limit = limit
         self._tainted_limit = tainted_limit
         self._hello_seconds = hello_seconds
@@ -52,6 +67,7 @@ class SlotKeeper:
         self._tainted: dict[Slot, tuple[float, float]] = {}
         self._waiters: deque[asyncio.Future[Slot | None]] = deque()
         self._opening = 0
+        self._hurried = 0
         self._failures = 0
         self._retry_at = 0.0
         self._handed_out_at = 0.0
@@ -86,12 +102,31 @@ class SlotKeeper:
     # Handing out
 
     def take(self) -> Slot | None:
-        """Return a free slot at once, reserved, or None."""
+        """Return a free slot at once, reserved, or None.
+
+        It is the one that was used last among those that have had the time to prepare for a command; else the one
+        that has had the most.
+        """
         if not self._idle:
             return None
-        slot = self._idle.pop()
+        prepared = time.monotonic() - PREPARED_SECONDS
+        at = len(self._idle) - 1
+        while at > 0 and self._idle[at].idle_since > prepared:
+            at -= 1
+        slot = self._idle.pop(at)
+        if slot.idle_since > prepared:
+            self._hurry()
         slot.state = SlotState.BUSY
         return slot
+
+    def _hurry(self) -> None:
+        """Open another shell when commands come faster, again and again, than a shell prepares for them."""
+        self._hurried += 1
+        if self._hurried >= HURRIES and len(self._all) - len(self._tainted) + self._opening < min(
+            ROTATING, self._limit
+        ):
+            self._hurried = 0
+            self._start_opening()
 
     async def acquire(self, *, urgent: bool = False) -> Slot | None:
         """Wait for a slot, reserved for the caller; None when it is better to do without.
@@ -108,6 +143,8 @@ class SlotKeeper:
         if self.closed or self.problem:
             return None
         waiter: asyncio.Future[Slot | None] = asyncio.get_running_loop().create_future()
+        if self._all:
+            self._hurry()
         if urgent:
             self._waiters.appendleft(waiter)
         else:
@@ -183,20 +220,23 @@ class SlotKeeper:
             and len(self._all) - len(self._tainted) + self._opening < self._limit + extra
             and now >= self._retry_at
         ):
-            self._opening += 1
             missing -= 1
             extra = 0
-            opener = self.hold(self._open())
-            self._openers.add(opener)
-            opener.add_done_callback(self._openers.discard)
+            self._start_opening()
         if self._opening == 0 and self._stall is None:
             if self._all:
                 self._stall = asyncio.get_running_loop().call_later(STALL_SECONDS, self._stalled, now)
             else:
                 self._send_away(waiting)
 
+    def _start_opening(self) -> None:
+        self._opening += 1
+        opener = self.hold(self._open())
+        self._openers.add(opener)
+        opener.add_done_callback(self._openers.discard)
+
     async def _open(self) -> None:
-        slot = Slot(self._settled)
+        slot = Slot(self._settled, self._new_mark)
         try:
             await slot.open(self._connect, self._hello_seconds, self._clock)
         except Exception as error:  # noqa: BLE001  # whatever the provider raises: there is the plain way, which says why

@@ -19,7 +19,7 @@ from gitmachine.machines.channel.keeper import SlotKeeper
 from gitmachine.machines.channel.process import ChannelProcess, StreamJob
 from gitmachine.machines.channel.quoting import as_bytes
 from gitmachine.machines.channel.scripts import kill_script, machine_mark, new_mark
-from gitmachine.machines.channel.slot import new_token
+from gitmachine.machines.channel.turn import new_token
 from gitmachine.machines.channel.wire import (
     EMBEDDED_BYTES,
     LARGEST_WORD_BYTES,
@@ -45,7 +45,7 @@ PAUSED_KILL_SECONDS = 1.0
 
 
 class WarmPool:
-    """Runs commands in long-lived shells, one at a time in each, at the price of a fork and two execs.
+    """Runs commands in long-lived shells, one at a time in each, at the price of one exec.
 
     ::
 
@@ -90,7 +90,9 @@ class WarmPool:
         self._plain = plain
         self._judge = judge
         self._machine = mark if mark is not None else machine_mark(new_token())
-        self._slots = SlotKeeper(connect, limit=limit, tainted_limit=tainted_limit, hello_seconds=hello_seconds)
+        self._slots = SlotKeeper(
+            connect, new_mark=self.new_mark, limit=limit, tainted_limit=tainted_limit, hello_seconds=hello_seconds
+        )
         self._running: dict[Job, tuple[Slot, str, bool]] = {}
         self._kills: dict[Job, asyncio.Task[None]] = {}
         self._count = 0
@@ -239,8 +241,9 @@ class WarmPool:
         self, slot: Slot, job: Job, request: ExecRequest, cwd: str, env: Mapping[str, str], *, announce: bool
     ) -> str:
         """Have a slot run a command; return its mark."""
-        mark = self.new_mark() if slot.shell.mark_option else ""
-        order = command_order(new_token(), request, slot.shell, cwd=cwd, env=env, mark=mark, announce=announce)
+        turn, shell = slot.turn, slot.shell
+        mark = turn.mark if shell.mark_option else ""
+        order = command_order(turn, request, shell, cwd=cwd, env=env, announce=announce, count=slot.waited)
         self._running[job] = (slot, mark, order.raw is not None)
         job.done.add_done_callback(lambda _: self._over(job, mark))
         slot.run(order, job)
@@ -313,7 +316,7 @@ class WarmPool:
         if slot is None:
             raise MachineError("no shell could be opened in the machine to kill a command", operation="kill")
         job = Job()
-        slot.run(script_order(new_token(), script), job)
+        slot.run(script_order(slot.turn, script), job)
         await asyncio.wait([job.done])
         if job.done.exception() is not None:
             raise ChannelLostError("the shell that was to kill a command ended", operation="kill")

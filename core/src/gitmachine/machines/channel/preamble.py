@@ -1,11 +1,23 @@
-"""What a new shell is told once: where its outputs are, what a command's end looks like, how to look for left-overs."""
+"""What a new shell is told once: where its outputs are, what a command's end looks like, how to look for left-overs.
+
+The shell keeps one more process in waiting: a shell of its own session, which reads the next command from the same
+input and becomes it. What makes a session of a process is thus over before a command is known.
+"""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from gitmachine.machines.channel.scripts import PROBES
 from gitmachine.machines.channel.shell import Shell
 
-__all__ = ["parse_hello", "preamble"]
+if TYPE_CHECKING:
+    from gitmachine.machines.channel.turn import Turn
+
+__all__ = ["look_order", "parse_hello", "preamble", "serve_order", "usable"]
+
+AGED_SECONDS = 5
+"""When a process waited and ran for longer, the process ids may have gone round: it has to be said which ones count."""
 
 # The shell's own 1 and 2 go to /dev/null: there it says "Killed" of a child, in words of its own. What the commands
 # get are descriptors 3 and 4, opened anew through /proc where that works (see `Shell.reopens`).
@@ -21,9 +33,18 @@ cd /
 # _gm_scan: says clean or taint, on both outputs, so that on each of them everything before it is known to be old.
 #   Holders descend from the command, so only ids given out since it began have to be looked at; and again, as long as
 #   more were given out meanwhile (a daemon that forks twice while we look at its parent).
+# _gm_serve: for each token and mark, lets a process wait for a command, become it and end; then says how it ended. The
+#   number is what that process is known by: a command that was sent to one that died is no other one's. Whatever is
+#   not clean ends it, and so does the passing of much time, when nobody knows which ids to look at.
 _FUNCTIONS = r"""
 _gm_last() { read -r _gm_x _gm_x _gm_x _gm_x _gm_n </proc/loadavg || _gm_n=0; }
-_gm_begin() { _gm_m=$1; _gm_p=0; [ "$_gm_c" = 0 ] || { _gm_last; _gm_p=$_gm_n; }; }
+_gm_clock() { read -r _gm_x _gm_y </proc/uptime || _gm_x=0; _gm_x=${_gm_x%%.*}; }
+_gm_begin() {
+  _gm_m=$1 _gm_p=0
+  [ "$_gm_c" = 0 ] || { _gm_last; _gm_p=$_gm_n; }
+  _gm_clock
+  _gm_b=$_gm_x
+}
 _gm_flags() {
   _gm_v=?
   while read -r _gm_x _gm_y; do [ "$_gm_x" != flags: ] || _gm_v=$_gm_y; done <"/proc/$1/fdinfo/$2"
@@ -64,17 +85,32 @@ _gm_scan() {
   if [ "$_gm_r" = 0 ] && [ "$_gm_t" = clean ]; then
     for _gm_i in 3 4; do _gm_flags self "$_gm_i"; case $_gm_v in *[4567]???) _gm_t=spoilt ;; esac; done
   fi
-  printf '\036%s%s\n' "$1" "$_gm_t" >&3
-  printf '\036%s%s\n' "$1" "$_gm_t" >&4
+  _gm_say "$1" "$_gm_t"
+}
+_gm_say() {
+  printf '\036%s%s\n' "$1" "$2" >&3
+  printf '\036%s%s\n' "$1" "$2" >&4
 }
 _gm_end() {
   printf '\036%s%s\n' "$1" "$_gm_s" >&3
   printf '\036%s\n' "$1" >&4
-  cd /
-  _gm_scan "$1"
+  _gm_clock
+  _gm_t=aged
+  if [ $((_gm_x - _gm_b)) -gt AGED ]; then _gm_say "$1" aged; else _gm_scan "$1"; fi
 }
-_gm_where() {
-  if [ -d "$1" ]; then _gm_s=cwd13; elif [ -e "$1" ]; then _gm_s=cwd20; else _gm_s=cwd2; fi
+_gm_serve() {
+  _gm_k=$1
+  shift
+  printf '\036%sready\n' "$1" >&3
+  while [ $# -gt 0 ]; do
+    _gm_begin "$2"
+    ( exec setsid sh -s "$_gm_k" )
+    _gm_s=$?
+    _gm_end "$1"
+    [ "$_gm_t" = clean ] || break
+    _gm_k=$((_gm_k + 1))
+    shift 2
+  done
 }
 """
 
@@ -96,13 +132,36 @@ setsid env -- _gm_x=7 sh -c 'exit $_gm_x' </dev/null
 """
 
 
-def preamble(token: str) -> bytes:
-    """Return the script to send first; its answer is a word for `parse_hello`, behind the token."""
-    hello = (
-        f"""printf '\\036%s%s\\n' {token} "hello $$ $_gm_u $_gm_r $_gm_c $_gm_h ${{_gm_e:--}}" >&3\n"""
-        f"printf '\\036%s\\n' {token} >&4\n"
+def preamble(hello: Turn) -> bytes:
+    """Return the script to send first: its answer is a word for `parse_hello`, behind the token of `hello`.
+
+    A shell that has everything then serves the turns that follow.
+    """
+    answer = (
+        f"""printf '\\036%s%s\\n' {hello.token} "hello $$ $_gm_u $_gm_r $_gm_c $_gm_h ${{_gm_e:--}}" >&3\n"""
+        f"printf '\\036%s\\n' {hello.token} >&4\n"
     )
-    return f"{_SETTING}{PROBES}{_FUNCTIONS}{_QUESTIONS}{hello}".encode()
+    assert hello.next is not None
+    functions = _FUNCTIONS.replace("AGED", str(AGED_SECONDS))
+    text = f"{_SETTING}{PROBES}{functions}{_QUESTIONS}{answer}"
+    return text.encode() + b'[ "$_gm_e" ] || ' + serve_order(hello.next)
+
+
+def serve_order(first: Turn) -> bytes:
+    """Return what has a shell prepared for the commands of a chain of turns."""
+    words = [str(first.number)]
+    turn: Turn | None = first
+    while turn is not None:
+        words += [turn.token, turn.mark or "''"]
+        turn = turn.next
+    return f"{{ _gm_serve {' '.join(words)}; }}\n".encode()
+
+
+def look_order(turn: Turn, before: str) -> bytes:
+    """Return what has a shell look for left-overs: of all processes, or of those behind the id `before`."""
+    if before.isdigit():
+        return f"{{ _gm_p={before}; _gm_scan {turn.token}; }}\n".encode()
+    return f"{{ _gm_scan {turn.token} all; }}\n".encode()
 
 
 _PROBLEMS = {
@@ -130,3 +189,11 @@ def parse_hello(word: str) -> Shell:
         takes_input=head == "1",
         problem="; ".join(found),
     )
+
+
+def usable(word: str) -> bool:
+    """Whether a shell that answers so can be used; it goes on to say that it is ready."""
+    try:
+        return not parse_hello(word).problem
+    except ValueError:
+        return False

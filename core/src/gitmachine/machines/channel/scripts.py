@@ -38,6 +38,19 @@ _gm_marked() {
 /proc/PID/stat, which begins behind the last ``)``: a name may hold anything). ``_gm_marked PID MARK`` tells whether
 the process carries a mark that begins so."""
 
+# What was killed may still be on its way out; what the kernel does not let go is not waited for for ever.
+_ENDS = r"""
+_gm_await_ends() {
+  _gm_round=0
+  for _gm_q; do
+    while [ "$_gm_round" -lt 2000 ] && _gm_stat "$_gm_q"; do
+      case $_gm_state in [ZX]) break ;; esac
+      _gm_round=$((_gm_round + 1))
+    done
+  done
+}
+"""
+
 # Round after round over /proc: what belongs is stopped, so that it can make no more children, until a round finds
 # nothing new. Reading costs a system call for each byte in some shells, so nothing is read twice without need: what is
 # older than the control shell ($2) is none of its commands', and who was there before us without a mark gets none.
@@ -91,7 +104,7 @@ def kill_script(mark: str, *, control: int | None = None, hard: bool = False) ->
     """Return a script that kills every process with this mark (18 digits), or of this machine (10 digits).
 
     Descendants and members of their sessions are included. It stops round after round until nothing new is found,
-    then kills all at once. Its status is 0.
+    then kills all at once, and waits until they are dead. Its status is 0.
 
     Args:
         mark: may be empty, when there are no marks; then only the tree and its sessions are found.
@@ -102,11 +115,12 @@ def kill_script(mark: str, *, control: int | None = None, hard: bool = False) ->
     first = parent if hard else ""
     stop_first = f"kill -STOP {first}\n" if first else ""
     return (
-        f"{_GATHER}"
+        f"{_GATHER}{_ENDS}"
         '_gm_each() { kill -STOP "$_gm_q"; }\n'
         f"{stop_first}"
         f"_gm_gather '{mark}' '{parent}' '{first}' 2>/dev/null\n"
-        "case $_gm_set in *[0-9]*) kill -KILL $_gm_set 2>/dev/null ;; esac\n"
+        "case $_gm_set in *[0-9]*) kill -KILL $_gm_set ;; esac 2>/dev/null\n"
+        "_gm_await_ends $_gm_set 2>/dev/null\n"
         ":\n"
     )
 

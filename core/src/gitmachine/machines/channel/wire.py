@@ -1,4 +1,4 @@
-"""One command as the script that a slot's shell is told to run: always one compound command on its own.
+"""One command as the script that a waiting shell is told to run: always one compound command on its own.
 
 bash reads its input byte by byte and others read it in blocks: what follows a command in the stream would be taken
 for its input by ``head`` in one and be gone in the other, so nothing follows, and everything is inside of braces.
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from gitmachine.execution import ExecRequest
     from gitmachine.machines.channel.shell import Shell
+    from gitmachine.machines.channel.turn import Turn
 
 __all__ = ["EMBEDDED_BYTES", "LARGEST_WORD_BYTES", "Order", "command_order", "marked_argv", "script_order"]
 
@@ -40,91 +41,110 @@ _EVALUATE = 'set -- "$(cat)"; exec </dev/null; eval "shift; $1"'
 
 @attrs.frozen(kw_only=True)
 class Order:
-    """What is sent to a slot.
+    """What is sent to the process that waits for it.
 
     Attributes:
-        token: what its markers carry.
         text: the script.
         raw: what is sent once the shell says ``go``, or None.
     """
 
-    token: str
     text: bytes = attrs.field(repr=False)
     raw: bytes | None = attrs.field(default=None, repr=False)
 
 
-def script_order(token: str, script: str) -> Order:
-    """Return the order to run a script of ours in the slot's shell itself."""
-    text = f"{{ _gm_begin ''; {{\n{script}\n}}; _gm_s=$?; _gm_end {token}; }}\n"
-    return Order(token=token, text=text.encode())
+def script_order(turn: Turn, script: str) -> Order:
+    """Return the order to run a script of ours in the waiting shell itself, without a mark."""
+    return Order(text=_ordered(turn, b"{\n%s\n}" % script.encode()))
+
+
+def _ordered(turn: Turn, text: bytes) -> bytes:
+    """Return what nobody does but the process that waits in this turn; it exits behind it."""
+    return b'if [ "$1" = %d ]; then %s; exit $?; fi\n' % (turn.number, text)
 
 
 def command_order(
-    token: str,
+    turn: Turn,
     request: ExecRequest,
     shell: Shell,
     *,
     cwd: str,
     env: Mapping[str, str],
-    mark: str,
     announce: bool = False,
+    count: bool = False,
 ) -> Order:
     """Return the order to run a command.
 
     Args:
-        token: hexadecimal digits that nobody else knows.
+        turn: the slot's.
         request: its command, and `stdin` when that is bytes.
         shell: the slot's.
         cwd: an absolute path.
         env: what is added to the shell's own environment.
-        mark: 18 digits, or "" for none.
         announce: have ``go`` said as soon as the directory was found.
+        count: have said which process id was the last one before the command.
     """
     data = request.stdin if isinstance(request.stdin, bytes) else b""
     argv, script = request.command, None
     if request.shell is not None and len(as_bytes(request.shell)) > LARGEST_WORD_BYTES:
         argv, script = ("sh", "-c", _EVALUATE), as_bytes(request.shell)
     raw = script if script is not None else data if len(data) > EMBEDDED_BYTES else None
-    leader = _leader(argv, shell, env, mark, reads=bool(data) or raw is not None)
-    go = b"printf '\\036%%sgo\\n' %s >&3; " % token.encode() if announce or raw is not None else b""
+    token = turn.token.encode()
+    parts = [b'cd -P -- "$_gm_d"']
+    if count and shell.counts:
+        parts.append(
+            b"read -r _gm_x _gm_x _gm_x _gm_x _gm_n </proc/loadavg; printf '\\036%%sat%%s\\n' %s $_gm_n >&3" % token
+        )
+    if announce or raw is not None:
+        parts.append(b"printf '\\036%%sgo\\n' %s >&3" % token)
+    leader = _leader(argv, shell, env, turn.mark, session=bool(data) or raw is not None)
     if raw is not None:
         # What the command leaves unread is drained, so that the stream is in step afterwards. Without `head` the rest
-        # would be read as a script: its death has to be the shell's. No copy of 3 and 4 may outlive the leader.
-        run = (
-            b"{ head -c %d 3>&- 4>&- || kill -9 $$; } | ( ( %s ); _gm_s=$?; cat >/dev/null 3>&- 4>&-; exit $_gm_s )"
-            % (len(raw), leader)
+        # would be read as a script, by us and then by our parent. No copy of 3 and 4 may outlive the leader.
+        parts.append(
+            b"{ head -c %d 3>&- 4>&- || kill -9 $PPID $$; } |"
+            b" ( ( %s ); _gm_s=$?; cat >/dev/null 3>&- 4>&-; exit $_gm_s )" % (len(raw), leader)
         )
     elif data:
         # Not waited for: a child in the background may hold the reading end.
-        run = b"( ( exec 3>&- 4>&-; printf %s ) & ) | ( %s )" % (escape_format(data), leader)
+        parts.append(b"( ( exec 3>&- 4>&-; printf %s ) & ) | ( %s )" % (escape_format(data), leader))
     else:
-        run = b"( %s )" % leader
+        parts.append(leader)
     where = quote(cwd if cwd.startswith("/") else f"./{cwd}")
-    text = b"{ _gm_begin '%s'; if cd -P -- %s; then %s%s; _gm_s=$?; else _gm_where %s; fi; _gm_end %s; }\n" % (
-        mark.encode(),
-        where,
-        go,
-        run,
-        where,
-        token.encode(),
+    return Order(
+        text=_ordered(
+            turn, b"_gm_d=%s; if %s; then %s; else %s; fi" % (where, parts[0], b"; ".join(parts[1:]), _REFUSAL % token)
+        ),
+        raw=raw,
     )
-    return Order(token=token, text=text, raw=raw)
 
 
-def _leader(argv: tuple[str, ...], shell: Shell, env: Mapping[str, str], mark: str, *, reads: bool) -> bytes:
-    """Return what the subshell does that becomes the command."""
+_REFUSAL = (
+    b'if [ -d "$_gm_d" ]; then _gm_s=13; elif [ -e "$_gm_d" ]; then _gm_s=20; else _gm_s=2; fi;'
+    b" printf '\\036%%scwd%%s\\n' %s $_gm_s >&3"
+)
+"""Says with which errno a directory cannot be entered."""
+
+
+def _leader(argv: tuple[str, ...], shell: Shell, env: Mapping[str, str], mark: str, *, session: bool) -> bytes:
+    """Return what makes the command of a shell; with `session`, of a subshell that reads its input."""
     simple = [(name, value) for name, value in env.items() if _is_simple(name)]
     special = [f"{name}={value}" for name, value in env.items() if not _is_simple(name)]
     if special and "=" in argv[0]:
         argv = ("sh", "-c", 'exec "$@"', "sh", *argv)  # env(1) would take it for one more variable
-    words = ["setsid", *(["env", "--", *special] if special else ["--"] if argv[0].startswith("-") else []), *argv]
+    words = [
+        *(["setsid"] if session else []),
+        *(["env", "--", *special] if special or argv[0].startswith("-") else []),
+        *argv,
+    ]
     parts = [b"unset OLDPWD"]
     if simple:
         parts.append(b"export " + b" ".join(name.encode() + b"=" + quote(value) for name, value in simple))
     if mark and shell.mark_option:
-        parts.append(b"ulimit -S -%s %s" % (shell.mark_option.encode(), mark.encode()))
+        # The process in waiting need not be of its parent's kind: if one letter is wrong, the other is right.
+        letters = (shell.mark_option, "w" if shell.mark_option == "x" else "x")
+        parts.append(b" || ".join(b"ulimit -S -%s %s" % (letter.encode(), mark.encode()) for letter in letters))
     streams = b">/proc/self/fd/3 2>/proc/self/fd/4" if shell.reopens else b">&3 2>&4"
-    stdin = b"" if reads else b"</dev/null "
+    stdin = b"" if session else b"</dev/null "
     parts.append(b"exec %s %s%s 3>&- 4>&-" % (b" ".join(map(_word, words)), stdin, streams))
     return b"; ".join(parts)
 
