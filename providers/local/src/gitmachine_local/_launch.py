@@ -1,4 +1,4 @@
-"""Starting the first process of a machine, so that it belongs to nobody and outlives its client."""
+"""Starting the first process of a machine, so that it outlives its client."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import os
 import select
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -95,7 +94,7 @@ def _launch_bare(record: Record, listener: socket.socket) -> Record:
     executable = getattr(sys, "_base_executable", None) or sys.executable
     # The package's directory comes last, so that nothing beside it is taken for the standard library.
     argv = [executable, "-I", "-S", "-c", BOOT, str(listener.fileno()), str(Path(__file__).parent.parent)]
-    identity = _processes.identify(_orphan(argv, [listener.fileno()], record.log))
+    identity = _orphan(argv, [listener.fileno()], record.log)
     if identity is None:
         raise refusal(record)
     return attrs.evolve(record, first=identity)
@@ -119,33 +118,24 @@ def _launch_sandboxed(program: Path, config: LocalConfig, record: Record, listen
         monitor = _orphan(argv, [listener.fileno(), info_w, args, pack, *files.values()], record.log)
         first = _first_process(info, monitor)
         if first is None:
-            _processes.end(_processes.identify(monitor))
+            _processes.end(monitor)
+            _processes.reap(monitor)
             raise refusal(record)
         identity = _processes.identify(first)
         if identity is None:
             raise refusal(record)
-        return attrs.evolve(record, first=identity, monitor=_processes.identify(monitor))
+        return attrs.evolve(record, first=identity, monitor=monitor)
 
 
-def _orphan(argv: Sequence[str], fds: Sequence[int], log: Path) -> int:
-    """Start a program in a session of its own whose parent is gone at once, and return its pid."""
-    with log.open("ab") as errors:
-        done = subprocess.run(
-            ["sh", "-c", '"$@" >/dev/null & echo $!', "sh", *argv],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env={"PATH": os.defpath},
-            cwd="/",
-            pass_fds=fds,
-            start_new_session=True,
-            timeout=INFO_SECONDS,
-            check=True,
-        )
-    return int(done.stdout)
+def _orphan(argv: Sequence[str], fds: Sequence[int], log: Path) -> _processes.Identity | None:
+    """Start a program that this process may leave behind; None when it has ended already."""
+    try:
+        return _processes.start(argv, fds, log)
+    except OSError as error:
+        raise start_error(f"{argv[0]} cannot be run ({error.strerror}): correct that") from error
 
 
-def _first_process(info: int, monitor: int) -> int | None:
+def _first_process(info: int, monitor: _processes.Identity | None) -> int | None:
     """Read the pid of the sandbox's first process from bubblewrap; None when bubblewrap ended without one."""
     os.set_blocking(info, False)
     text, deadline = b"", time.monotonic() + INFO_SECONDS
@@ -154,7 +144,7 @@ def _first_process(info: int, monitor: int) -> int | None:
             text += os.read(info, 4096)
             with contextlib.suppress(ValueError):
                 return int(json.loads(text)["child-pid"])
-        elif _processes.identify(monitor) is None:
+        elif not _processes.is_alive(monitor):
             return None
     return None
 

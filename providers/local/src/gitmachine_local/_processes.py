@@ -10,6 +10,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 RLIMIT_LOCKS_LINE = b"Max file locks"
 
@@ -19,22 +23,84 @@ Identity = tuple[int, str]
 
 def identify(pid: int) -> Identity | None:
     """Return the identity of a live process; None when there is none, or only its zombie."""
+    state, born = _look(pid)
+    return None if not state or state[0] in "ZXx" else (pid, born)
+
+
+def _birth(pid: int) -> Identity:
+    """Return the identity of a process, or of its zombie."""
+    return pid, _look(pid)[1]
+
+
+def _look(pid: int) -> tuple[str, str]:
+    """Return a process's state and when it started; two empty words for none."""
     if not sys.platform.startswith("linux"):
         words = subprocess.run(
             ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False, timeout=10
         ).stdout.split(maxsplit=1)
-        return None if len(words) < 2 or words[0].startswith("Z") else (pid, words[1].strip())
+        return ("", "") if len(words) < 2 else (words[0], words[1].strip())
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123  # pathlib costs more than the read
-            words = file.read().rpartition(b")")[2].decode().split()
+            fields = file.read().rpartition(b")")[2].decode().split()
     except OSError:
-        return None
-    return None if words[0] in "ZXx" else (pid, words[19])
+        return "", ""
+    return fields[0], fields[19]
 
 
 def is_alive(identity: Identity | None) -> bool:
     """Whether that very process lives."""
     return identity is not None and identify(identity[0]) == tuple(identity)
+
+
+_children: dict[int, Identity] = {}
+"""What `start` started, until it was reaped."""
+
+REAP_SECONDS = 1.0
+_reaped = 0.0
+
+
+def start(argv: Sequence[str], fds: Sequence[int], log: Path) -> Identity | None:
+    """Start a program that outlives this process, in a session of its own; None when it has ended already.
+
+    The descriptors keep their numbers; what it says on standard error goes to the log. Raises OSError.
+    """
+    with log.open("ab") as errors:
+        child = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            env={"PATH": os.defpath},
+            cwd="/",
+            pass_fds=fds,
+            start_new_session=True,
+        )
+    child.returncode = 0  # nobody waits for it there: `reap` does
+    _children[child.pid] = _birth(child.pid)
+    identity = identify(child.pid)
+    if identity is None:
+        reap(_children[child.pid])
+    return identity
+
+
+def reap(*identities: Identity | None) -> None:
+    """Let the system forget children that have ended."""
+    for identity in identities:
+        # Another part of the program may have waited for any child at all, and the number be that of another one.
+        if identity is not None and _children.get(identity[0]) == _birth(identity[0]):
+            with contextlib.suppress(ChildProcessError):  # it is that of a process that this one is a fork of
+                if os.waitpid(identity[0], os.WNOHANG)[0] == 0:
+                    continue
+        if identity is not None:
+            _children.pop(identity[0], None)
+
+
+def reap_all() -> None:
+    """Let the system forget children that ended by themselves, or by another process; looks once in a while only."""
+    global _reaped  # noqa: PLW0603  # when this process looked is one fact of this process
+    if time.monotonic() - _reaped > REAP_SECONDS:
+        _reaped = time.monotonic()
+        reap(*_children.values())
 
 
 def end(identity: Identity | None, *, timeout_seconds: float = 30.0) -> None:

@@ -122,6 +122,7 @@ class Record:
         with contextlib.suppress(TimeoutError):
             _processes.wait_end(self.monitor, timeout_seconds=5.0)
         _processes.end(self.monitor)
+        _processes.reap(self.first, self.monitor)
         if self.isolation == "none":
             _processes.end_marked(self.prefix)
         self.remove()
@@ -195,6 +196,7 @@ def all_records() -> tuple[Record, ...]:
 
 def sweep() -> None:
     """Remove machines that never came to be, or not quite went, because the process that was at it died."""
+    _processes.reap_all()
     top = state_directory()
     names = [path.name for path in top.iterdir()] if top.is_dir() else []
     for name in names:
