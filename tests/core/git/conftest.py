@@ -25,6 +25,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[BenchMaker]:
 
     yield make
     for one in made:
+        await one.transport.close()
         await one.machine.stop()
 
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from gitmachine.errors import GitError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from gitmachine.git.carrying import Delivery
     from gitmachine.machine import Machine
 
-__all__ = ["FSCK_CONFIG", "FsckRefused", "IncompleteError", "Inward", "Outward", "check_fsck"]
+__all__ = ["FSCK_CONFIG", "FSCK_STRICT", "FsckRefused", "IncompleteError", "Inward", "Outward", "check_fsck"]
 
 # What a hostile machine could hurt somebody with is an error (git's own default for most; the rest are warnings that
 # a strict check turns into errors). What old, famous repositories contain is not: an agent may well have cloned one.
@@ -25,6 +25,9 @@ _HISTORICAL = (
 )  # fmt: skip
 FSCK_CONFIG = ("fetch.fsckObjects=true", *(f"fetch.fsck.{name}=warn" for name in _HISTORICAL))
 """Options for a fetch of what a machine made."""
+
+FSCK_STRICT = f"--strict={','.join(f'{name}=warn' for name in _HISTORICAL)}"
+"""The same for the commands that unpack."""
 
 
 class FsckRefused(GitError):  # noqa: N818  # internal: the caller quarantines and reports
@@ -49,6 +52,14 @@ class Inward(ABC):
 
 class Outward(ABC):
     """Brings what a machine has into a repository on the host."""
+
+    async def bring_little(self, machine: Machine, path: str, target: Path, wanted: Collection[str]) -> bool:
+        """Store commits of the repository at `path`, checked, in a cheaper way than `bring`, when there is one.
+
+        False: they have to be brought. Also otherwise it is for the caller to look whether all of them are there.
+        """
+        del machine, path, target, wanted
+        return False
 
     @abstractmethod
     async def bring(

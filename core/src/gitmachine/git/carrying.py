@@ -52,8 +52,12 @@ if [ -n "$fresh" ]; then
   [ -z "$(ls -A .)" ] || exit 92
   [ "$format" = sha1 ] || export GIT_DEFAULT_HASH="$format"
   g init -q . >/dev/null || exit 93
-  g config remote.origin.url "$url" || exit 93
-  g config remote.origin.fetch '+refs/heads/*:refs/remotes/origin/*' || exit 93
+  # What `git config` would write, unless the address has to be escaped.
+  case $url in
+    *[!A-Za-z0-9._:/@~%+=,-]*)
+      g config remote.origin.url "$url" && g config remote.origin.fetch '+refs/heads/*:refs/remotes/origin/*' ;;
+    *) printf '[remote "origin"]\n\turl = %s\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n' "$url" >>.git/config ;;
+  esac || exit 93
 else
   cd -- "$path" 2>/dev/null && [ -e .git ] || exit 94
 fi

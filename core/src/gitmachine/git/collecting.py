@@ -39,7 +39,7 @@ async def collect(store: SessionRepository, outward: Outward, machine: Machine, 
     if survey.head is not None and survey.head not in expected.values():
         expected[f"{KEEP_PREFIX}head"] = survey.head
     wanted = {machine_ref(ref): sha for ref, sha in _checked(expected).items()}
-    await _bring(store, outward, machine, path, wanted)
+    await _bring(store, outward, machine, path, wanted, little=True)
     await store.settle(wanted, below=MACHINE)
     keys, problems = set(), []
     for repository in survey.repositories:
@@ -100,10 +100,12 @@ async def _bring(
     wanted: Mapping[str, str],
     *,
     shallow: bool = False,
+    little: bool = False,
 ) -> None:
     shas = set(wanted.values())
     missing = sorted(shas - await store.present(shas))
-    if not missing and await store.connected(shas):
+    there = not missing or (little and await outward.bring_little(machine, path, store.path, missing))
+    if there and await store.connected(shas):
         return
     wants = {f"{INCOMING}{number}": sha for number, sha in enumerate(missing or sorted(shas))}
     try:

@@ -26,7 +26,7 @@ leave_out_large() {
 # The tree of everything in the current work tree. Sets tree, and dirty when it differs from HEAD's. Paths that are left
 # out go to $tmp/large (or $tmp/left when git could not add them).
 see_content() {
-  rm -f -- "$tmp/index" "$tmp/pathspecs" "$tmp/large" "$tmp/left"
+  for old in index pathspecs large left; do [ ! -e "$tmp/$old" ] || rm -f -- "$tmp/$old"; done
   copy_index "$tmp/before"
   [ ! -e "$tmp/before" ] || cp -p -- "$tmp/before" "$tmp/index" || return 1
   [ -z "$cap" ] || leave_out_large "$cap" || return 1
@@ -189,7 +189,7 @@ see_repository() {
   : >"$tmp/places"
   read_head
   read_operation
-  branch=$(g symbolic-ref -q HEAD) || branch=''
+  read_branch
   if [ "$2" = main ]; then common=$main_common
   else common=$(g rev-parse --git-common-dir) && common=$(cd -- "$common" && pwd -P) || return 1; fi
   see_content || return 1
@@ -295,7 +295,9 @@ message=$tmp/message
 cat >"$message" || fail scratch
 exec </dev/null
 main=$(pwd -P && echo .) && main=${main%"$nl."}
-main_common=$(g rev-parse --git-common-dir) && main_common=$(cd -- "$main_common" && pwd -P) || fail git
+main_common=$gitdir
+[ ! -f "$gitdir/commondir" ] || main_common=$(g rev-parse --git-common-dir) || fail git
+main_common=$(cd -- "$main_common" && pwd -P) || fail git
 find . -path ./.git -prune -o -name .git -prune -print0 >"$tmp/found" 2>/dev/null &
 snapshot=''
 if [ "$mode" = survey ]; then
@@ -308,7 +310,7 @@ else
 fi
 see_repository '' main "$@" || { wait; fail git; }
 wait
-[ "$mode" != survey ] || field @ignored "$(cat "$tmp/ignored")"
+if [ "$mode" = survey ]; then read -r number <"$tmp/ignored" && field @ignored "$number"; fi
 visit_found() {
   [ -s "$tmp/found" ] || return 0
   xargs -0 sh -c '

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gitmachine.errors import (
     CloneError,
@@ -20,7 +21,7 @@ from gitmachine.git.replay import replay
 from gitmachine.outcomes import PushResult, PushStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from gitmachine.git.mirror import Mirror
     from gitmachine.git.model import RemoteState
@@ -43,6 +44,9 @@ class Publisher(Protocol):
     mirror: Mirror
     store: SessionRepository
     remote_state: RemoteState | None
+
+    def later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have something done that nobody waits for."""
 
 
 async def publish(
@@ -101,10 +105,20 @@ async def _push(
         raise
     except GitError as error:
         broken = error  # a deadline, a cut connection: the remote may have taken it all the same
-    state = await _ask(publisher, sha, branch, answer, broken)
-    theirs = state.branch(branch)
-    if theirs == sha:
-        return await _pushed(publisher, sha, branch, answer, state, before), state
+    counting = asyncio.ensure_future(publisher.store.count(sha, before.refs.values() if before is not None else ()))
+    try:
+        state = await _ask(publisher, sha, branch, answer, broken)
+        if state.branch(branch) == sha:
+            status = PushStatus.UP_TO_DATE if answer is not None and answer.flag == "=" else PushStatus.PUSHED
+            commits = await counting if status is PushStatus.PUSHED else 0
+            if publisher.mirrored:
+                with contextlib.suppress(GitError):  # the remote has it, whatever else is wrong
+                    await publisher.store.set_ref(f"refs/published/heads/{branch}", sha)
+                publisher.later(_adopt(publisher, sha, branch))
+            return PushResult(status=status, branch=branch, local_sha=sha, remote_sha=sha, commits=commits), state
+    finally:
+        counting.cancel()
+        await asyncio.gather(counting, return_exceptions=True)
     raise await _refusal(publisher, sha, branch, answer, broken, state)
 
 
@@ -126,25 +140,13 @@ async def _ask(
         ) from error
 
 
-async def _pushed(
-    publisher: Publisher,
-    sha: str,
-    branch: str,
-    answer: PushAnswer | None,
-    state: RemoteState,
-    before: RemoteState | None,
-) -> PushResult:
-    status = PushStatus.UP_TO_DATE if answer is not None and answer.flag == "=" else PushStatus.PUSHED
-    known = before.refs.values() if before is not None else ()
-    commits = await publisher.store.count(sha, known) if status is PushStatus.PUSHED else 0
-    if publisher.mirrored:
-        # The mirror gets what the remote has now from here; the network has carried it once already. Without it the
-        # next update fetches it, so no failure of this hides that the push succeeded.
-        with contextlib.suppress(GitError, StateError):
-            await publisher.store.set_ref(f"refs/published/heads/{branch}", sha)
-            await publisher.mirror.adopt(publisher.store.path, branch, sha)
-    theirs = state.branch(branch) or ""
-    return PushResult(status=status, branch=branch, local_sha=sha, remote_sha=theirs, commits=commits)
+async def _adopt(publisher: Publisher, sha: str, branch: str) -> None:
+    """Give the mirror what the remote has now from here: the network has carried it once already.
+
+    Without it the next update fetches it, so nobody waits for this, and no failure of it matters.
+    """
+    with contextlib.suppress(GitError, StateError):
+        await publisher.mirror.adopt(publisher.store.path, branch, sha)
 
 
 class _DivergedError(Exception):

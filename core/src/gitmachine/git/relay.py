@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["RelayTransport"]
 
+MOST_KNOWN = 32
+"""How many commits that both sides have are named to a machine that packs the others."""
+
 
 @attrs.frozen(kw_only=True)
 class _Prepared:
@@ -47,6 +50,8 @@ class RelayTransport(Transport):
 
     mirrored = True
     _prepared: _Prepared | None = None
+    _start_sha: str | None = None
+    """The commit that the machine was given to start from."""
 
     async def ask(self) -> RemoteState:
         """Ask the remote, with an eye on the mirror."""
@@ -81,6 +86,7 @@ class RelayTransport(Transport):
         else:
             start = await self._start(state, branch, base)
         await self._deliver(machine, path, state, fresh=True, commit=start.start_sha, pack=pack)
+        self._start_sha = start.start_sha
         if self.setup.options.lfs == "skip":
             await skip_lfs(machine, path)
         return start
@@ -160,4 +166,7 @@ class RelayTransport(Transport):
 
     def outward(self, machine: Machine) -> Outward:
         """Return the way out."""
-        return StreamOutward(self.host) if Capability.SPAWN in machine.capabilities else BundleOutward(self.host)
+        if Capability.SPAWN not in machine.capabilities:
+            return BundleOutward(self.host)
+        both = {self._start_sha} if self._start_sha is not None else set()
+        return StreamOutward(self.host, both | self.store.newest(MOST_KNOWN) if both else ())

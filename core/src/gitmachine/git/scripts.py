@@ -14,17 +14,30 @@ field "$head"
 CHECKOUT = r"""
 branch=$1 start=$2 upstream=$3 name=$4 email=$5
 open_repository
-scratch
-g config --local user.name "$name" && g config --local user.email "$email" || fail config
+set_up() {
+  g config --local user.name "$name" && g config --local user.email "$email" || return 1
+  [ "$upstream" != yes ] || { g config --local "branch.$branch.remote" origin &&
+    g config --local "branch.$branch.merge" "refs/heads/$branch"; }
+}
+# Five processes for five lines, unless something has to be escaped, or is there already.
+plain=yes
+case $name$email$branch in *[!A-Za-z0-9._@/\ +-]* | ' '*) plain='' ;; esac
+while [ -n "$plain" ] && read -r line; do
+  case $line in '[user'* | '[branch'* | '[include'*) plain='' ;; esac
+done <"$gitdir/config"
+if [ -n "$plain" ] && [ -w "$gitdir/config" ] && [ ! -e "$gitdir/config.lock" ]; then
+  { printf '[user]\n\tname = "%s"\n\temail = "%s"\n' "$name" "$email" &&
+    if [ "$upstream" = yes ]; then
+      printf '[branch "%s"]\n\tremote = origin\n\tmerge = refs/heads/%s\n' "$branch" "$branch"
+    fi; } >>"$gitdir/config" || fail config
+else set_up || fail config; fi
 if [ -n "$start" ]; then
-  old=$(g rev-parse -q --verify "refs/heads/$branch") && [ "$old" != "$start" ] && fail branch-exists "$branch"
-  g update-ref -m "gitmachine: start" "refs/heads/$branch" "$start" "$old" || fail checkout
+  g update-ref -m "gitmachine: start" "refs/heads/$branch" "$start" '' 2>/dev/null || {
+    old=$(g rev-parse -q --verify "refs/heads/$branch") && [ "$old" != "$start" ] && fail branch-exists "$branch"
+    g update-ref -m "gitmachine: start" "refs/heads/$branch" "$start" "$old" || fail checkout
+  }
 fi
 g symbolic-ref -m "gitmachine: start" HEAD "refs/heads/$branch" || fail checkout
-if [ "$upstream" = yes ]; then
-  g config --local "branch.$branch.remote" origin &&
-    g config --local "branch.$branch.merge" "refs/heads/$branch" || fail config
-fi
 # One tree into the index and the files; unlike `reset --hard` it refuses to overwrite what is there untracked.
 [ -z "$start" ] || g read-tree -m -u HEAD </dev/null || fail checkout
 read_head
@@ -35,7 +48,7 @@ g status --porcelain=v2 -z --untracked-files=all --ignored=no --no-renames \
   --ignore-submodules=none || fail checkout
 field "@eol"
 # Whether status sees a line ending that .gitattributes wants changed depends on time stamps; the attribute does not.
-if [ -n "$(g ls-files -- ':(glob)**/.gitattributes' | head -n 1)" ]; then
+if g ls-files -- ':(glob)**/.gitattributes' | read -r attributes; then
   g ls-files -z --eol -- ':(attr:text)' ':(attr:eol=lf)' ':(attr:eol=crlf)' || fail checkout
 fi
 """
@@ -101,7 +114,11 @@ g -c diff.suppressBlankEmpty=false -c diff.orderFile=/dev/null diff --no-color -
 
 COMMIT = r"""
 mode=$1 patience=$2 length=$3
-report() { field "$1" "$incomplete" "$(tr -dc '\0' <"$tmp/left" | wc -c)" && cat "$tmp/left" "$tmp/raw"; }
+report() {
+  count=0
+  [ ! -s "$tmp/left" ] || count=$(tr -dc '\0' <"$tmp/left" | wc -c)
+  field "$1" "$incomplete" "$count" && cat "$tmp/left" "$tmp/raw"
+}
 open_repository
 scratch
 cat >"$tmp/message" || fail scratch

@@ -97,9 +97,19 @@ await_index() {
   done
 }
 
+# Sets branch to the ref that HEAD is, or to nothing when it is detached. A table of refs has no file that says so.
+read_branch() {
+  branch=''
+  if IFS= read -r branch 2>/dev/null <"$gitdir/HEAD"; then case $branch in
+    'ref: refs/heads/.invalid' | *[!A-Za-z0-9._/:\ +@-]* | *..*) ;;
+    'ref: refs/heads/'*) branch=${branch#ref: }; return 0 ;;
+  esac; fi
+  branch=$(g symbolic-ref -q HEAD) || branch=''
+}
+
 # $1: a copy of the index. Its mtime is part of git's race check, so it is kept.
 copy_index() {
-  rm -f -- "$1"
+  [ ! -e "$1" ] || rm -f -- "$1"
   [ ! -e "$gitdir/index" ] || cp -p -- "$gitdir/index" "$1" || fail scratch
 }
 

@@ -54,7 +54,7 @@ class SessionRepository:
         self.path = path
         self.mirror = mirror
         self.host = host
-        self._whole: set[str] = set()
+        self._whole: dict[str, None] = {}
         """Objects that were found here with everything they need: nothing ever leaves a session repository."""
 
     async def open(self, *, object_format: str = "sha1") -> None:
@@ -103,8 +103,12 @@ class SessionRepository:
         call = GitCall(args=args, git_dir=self.path, stdin=data.encode(), check=False)
         if (await self.host.run(call)).exit_code != 0:
             return False
-        self._whole |= wanted
+        self._whole |= dict.fromkeys(wanted)
         return True
+
+    def newest(self, count: int) -> set[str]:
+        """Return the last objects that were found here with everything they need."""
+        return set(list(self._whole)[-count:])
 
     async def settle(self, wanted: Mapping[str, str], *, below: str) -> None:
         """Set refs to what was verified, drop the others of a namespace, and forget `INCOMING`.

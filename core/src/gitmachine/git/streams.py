@@ -8,11 +8,11 @@ from gitmachine.errors import GitError
 from gitmachine.git.carrier import FSCK_CONFIG, Inward, Outward, check_fsck
 from gitmachine.git.carrying import ENTER, FINISH, carry_error, run_script, script_request
 from gitmachine.git.host import GitCall, GitResult, HostGit
-from gitmachine.git.packs import UNPACK, ref_commands
+from gitmachine.git.packs import UNPACK, bring_pack, ref_commands
 from gitmachine.git.wire import WIRE_CONFIG, WireEnd, fetch_from, serve
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from gitmachine.git.carrying import Delivery
@@ -72,10 +72,16 @@ class StreamInward(Inward):
 
 
 class StreamOutward(Outward):
-    """`git fetch fd::N` on the host against `git upload-pack` in the machine."""
+    """`git fetch fd::N` on the host against `git upload-pack` in the machine; a little work comes as a pack."""
 
-    def __init__(self, host: HostGit) -> None:
+    def __init__(self, host: HostGit, known: Collection[str] = ()) -> None:
+        """Take commits that both sides are known to have; without any, everything comes by git's protocol."""
         self._host = host
+        self._known = known
+
+    async def bring_little(self, machine: Machine, path: str, target: Path, wanted: Collection[str]) -> bool:
+        """Have the machine pack what is beyond the known commits."""
+        return bool(self._known) and await bring_pack(self._host, machine, path, target, wanted, self._known)
 
     async def bring(
         self, machine: Machine, path: str, target: Path, wants: Mapping[str, str], *, check: bool, shallow: bool = False

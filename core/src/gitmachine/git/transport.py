@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Sequence  # noqa: TC003  # attrs resolves annotations at run time
 from pathlib import Path  # noqa: TC003  # attrs resolves annotations at run time
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
@@ -20,6 +21,8 @@ from gitmachine.git.remote import Remote
 from gitmachine.git.store import SessionRepository
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from gitmachine.git.model import Survey
     from gitmachine.machine import Machine
     from gitmachine.outcomes import PushResult
@@ -91,6 +94,7 @@ class Transport(ABC):
         self.remote = Remote(setup.repository, self.host, setup.credentials)
         self.store = SessionRepository(setup.sessions / f"{setup.session_id}.git", self.host, self.mirror.path)
         self.remote_state: RemoteState | None = None
+        self._later: set[asyncio.Task[None]] = set()
 
     async def ask(self) -> RemoteState:
         """Ask the remote what it has, with this session's credential; `open` takes the answer.
@@ -173,9 +177,20 @@ class Transport(ABC):
             PushUnreachableError: the remote could not be reached, or not be asked afterwards.
         """
 
+    def later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have something done on this host that nobody waits for but `close`; it raises nothing of ours."""
+        task = asyncio.ensure_future(work)
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
+
+    async def settle(self) -> None:
+        """Wait until it is done."""
+        if self._later:
+            await asyncio.wait(self._later)
+
     async def close(self) -> None:
         """Let go of what is held; nothing is deleted."""
-        return
+        await self.settle()
 
     async def start_point(self, state: RemoteState, branch: str, base: str | None) -> Populated:
         """Decide from which commit a session starts.

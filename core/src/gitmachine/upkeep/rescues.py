@@ -176,7 +176,10 @@ async def push_rescue(
         kept = await hoard.unpublished(store.path, work.branch)
         refs = ", ".join(item.ref for item in kept) or "none"
         raise StateError(f"the rescue {work.name!r} has no commit {ref or 'of its branch'}; it has these refs: {refs}")
-    result = await transport.publish(sha, target or work.branch, policy="fail")
+    try:
+        result = await transport.publish(sha, target or work.branch, policy="fail")
+    finally:
+        await transport.close()
     published = Published(branch=result.branch, sha=result.remote_sha, time=datetime.now(UTC))
     await asyncio.to_thread(_mark, hoard.places.bundles / f"{work.name}.published", published)
     return result
