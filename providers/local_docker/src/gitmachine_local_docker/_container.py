@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import time
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from gitmachine_local_docker._exec import DockerProcess, ExecSpec, start_process
 
 if TYPE_CHECKING:
     from gitmachine import ExecResult
+    from gitmachine.machines.channel import WarmPool
     from gitmachine_local_docker._engine import Engine
 
 __all__ = ["ROOT", "Container"]
@@ -53,6 +55,7 @@ done
 [ "$set_" = " " ] || kill -KILL $set_ 2>/dev/null
 """
 KILL_SECONDS = 30.0
+SHELL_SECONDS = 5.0
 
 
 _kills: set[asyncio.Task[None]] = set()
@@ -136,9 +139,18 @@ class Container:
         finally:
             process.discard()
 
-    async def terminate(self) -> None:
-        """Kill every process but the container's first and the shells that are waiting for commands."""
+    async def terminate(self, pool: WarmPool | None = None) -> None:
+        """Kill every process but the container's first and the shells that are waiting for commands.
+
+        Args:
+            pool: shells of root's, of which one does it if it can; another exec costs as much as all the rest.
+        """
         argv = ("sh", "-c", f"{kill_script(self.mark)}\n{SWEEP}\necho done", "sh")
+        if pool is not None:
+            with contextlib.suppress(MachineError):  # whatever became of the shells, root has more
+                request = ExecRequest(argv=argv, timeout=SHELL_SECONDS)
+                if (await pool.execute(request, cwd="/", env={})).stdout_bytes == b"done\n":
+                    return
         await self._finish(argv, "terminate_processes")
 
     async def ran_out_of_memory(self, since: float) -> bool:

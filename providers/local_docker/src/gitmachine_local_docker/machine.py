@@ -14,7 +14,7 @@ import attrs
 
 from gitmachine import InvalidStateError, MachineError
 from gitmachine.machine import Capability, Host, MachineState
-from gitmachine_local_docker._container import Container
+from gitmachine_local_docker._container import ROOT, Container
 from gitmachine_local_docker._create import LABEL, WORKDIR_LABEL
 from gitmachine_local_docker._endpoint import find_endpoint
 from gitmachine_local_docker._engine import Engine
@@ -281,8 +281,8 @@ class DockerMachine(FilingMachine):
 
     async def terminate_processes(self) -> None:
         """Kill every process but the container's first and the shells of the warm channel."""
-        container, _, _ = await self._ready()
-        await container.terminate()
+        container, about, pool = await self._ready()
+        await container.terminate(pool if about.uid == ROOT and pool.shell is not None else None)
 
     # Copies and ports
 
