@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from gitmachine.archives import LocalFileError, Transfer, pack
+from gitmachine.archives import LocalFileError, Pieces, Stretch, Transfer, pack, plain
 
 
 async def packed(source: Path, name: str) -> bytes:
@@ -202,3 +202,32 @@ async def test_memory_is_bounded(tmp_path: Path) -> None:
         size += len(chunk)
     assert size > 1 << 30
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
+
+
+async def test_the_pieces_for_a_thread_are_the_same_archive_with_large_files_unread(tmp_path: Path) -> None:
+    source = tmp_path / "tree"
+    (source / "d").mkdir(parents=True)
+    (source / "d" / "small").write_bytes(b"x" * 1000)
+    (source / "large").write_bytes(bytes(range(256)) * 5000)
+    (source / "link").symlink_to("large")
+    pieces, archive, stretches = Pieces(source, name="t"), b"", 0
+    for piece in pieces:
+        unread = isinstance(piece, Stretch)
+        stretches += unread
+        archive += os.read(piece.fd, piece.size) if unread else piece
+    assert archive == await packed(source, "t")
+    assert (stretches, pieces.transfer) == (1, Transfer(files=3, bytes=1_281_000))
+
+
+async def test_a_file_comes_as_it_is_and_no_longer_than_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(bytes(range(256)) * 10_000)
+    reading = plain(path, 2_000_000)
+    content = b"".join([chunk async for chunk in reading])
+    assert content == path.read_bytes()[:2_000_000]
+    assert reading.transfer == Transfer(files=1, bytes=2_000_000)
+    with pytest.raises(LocalFileError, match="became smaller"):
+        [chunk async for chunk in plain(path, 3_000_000)]
+    (tmp_path / "link").symlink_to(path)
+    with pytest.raises(LocalFileError):
+        [chunk async for chunk in plain(tmp_path / "link", 1)]

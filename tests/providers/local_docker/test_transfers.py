@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import errno
 import os
+import shutil
+import socket
+import tempfile
+import threading
 
 import pytest
 
-from gitmachine import MachineError
-from gitmachine.archives import LocalFileNotFoundError
+from gitmachine import MachineUnreachableError
+from gitmachine.archives import LocalFileError, LocalFileNotFoundError, Transfer
+from gitmachine.archives.headers import make_header
 from gitmachine.errors import MachineFileNotFoundError
-from gitmachine_local_docker import _transfers
-from gitmachine_local_docker._engine import Engine
+from gitmachine_local_docker import _archives, _transfers
 
 pytestmark = pytest.mark.requires("docker")
 
@@ -102,13 +109,132 @@ async def test_failures_name_the_side_and_leave_nothing(making, tree, tmp_path):
         assert ".gitmachine" not in listed.stdout
 
 
-async def test_a_connection_that_is_cut_in_an_upload_is_an_error_and_leaves_nothing(making, tree, monkeypatch):
+@contextlib.contextmanager
+def engine_that(answers):
+    """Serve one connection in a thread, by `answers(connection)`; gives the path of its socket."""
+    place = tempfile.mkdtemp()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.settimeout(60)
+        listener.bind(f"{place}/socket")
+        listener.listen()
+
+        def serve():
+            with contextlib.suppress(OSError), listener.accept()[0] as connection:
+                connection.settimeout(60)
+                answers(connection)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"{place}/socket"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join(60)
+            shutil.rmtree(place)
+    assert not thread.is_alive()
+
+
+@contextlib.contextmanager
+def through(monkeypatch, path):
+    """Let archives go to another engine."""
+
+    async def opened(wire, _):
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(path)
+        return wire(connection)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_archives._Wire, "open", classmethod(opened))
+        yield
+
+
+@pytest.fixture
+def large(tmp_path):
+    """Make a file that no socket holds."""
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(64 << 20)
+    return tmp_path / "large"
+
+
+async def test_a_connection_that_is_cut_in_an_upload_is_an_error_and_leaves_nothing(making, large, monkeypatch):
     async with making.running() as machine:
-
-        async def cut(*_):
-            raise ConnectionResetError("cut on purpose")
-
-        monkeypatch.setattr(Engine, "put_archive", cut)
-        with pytest.raises(MachineError, match="cut on purpose"):
-            await machine.upload(tree, "x")
+        with engine_that(lambda connection: connection.recv(100_000)) as path, through(monkeypatch, path):
+            uploading = machine.upload(large, "x")
+            with pytest.raises(MachineUnreachableError):
+                await uploading
         assert "gitmachine" not in (await making.sh(machine, "ls -A")).stdout
+
+
+async def test_a_connection_that_is_cut_in_a_download_is_an_error_and_leaves_nothing(making, tmp_path, monkeypatch):
+    def half(connection):
+        connection.recv(100_000)
+        connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n" + make_header(b"x", b"0", mode=0o644, size=5000) + bytes(3000))
+
+    async with making.running() as machine:
+        with engine_that(half) as path, through(monkeypatch, path):
+            downloading = machine.download("x", tmp_path / "x")
+            with pytest.raises(MachineUnreachableError):
+                await downloading
+    assert not list(tmp_path.iterdir())
+
+
+async def test_what_the_engine_says_before_it_has_everything_is_heard(making, large, monkeypatch, ways):
+    def refuse(connection):
+        connection.recv(1000)
+        connection.sendall(b'HTTP/1.1 500 No\r\nContent-Length: 18\r\n\r\n{"message":"full"}')
+        while connection.recv(1 << 20):
+            pass
+
+    async with making.running() as machine:
+        with engine_that(refuse) as path, through(monkeypatch, path):
+            await machine.upload(large, "x")
+        assert ways == [False]  # the contract's own way did it
+        listed = (await making.sh(machine, "stat -c %s x; ls -A")).stdout
+        assert listed.startswith(f"{64 << 20}\n")
+        assert "gitmachine" not in listed
+
+
+@pytest.mark.parametrize("way", ["upload", "download"])
+async def test_a_transfer_that_stands_still_can_be_cancelled(making, large, tmp_path, monkeypatch, way):
+    begun, ended = threading.Event(), threading.Event()
+
+    def stand_still(connection):
+        connection.recv(100)
+        begun.set()
+        ended.wait(60)
+
+    async with making.running() as machine:
+        with engine_that(stand_still) as path, through(monkeypatch, path):
+            arguments = (large, "x") if way == "upload" else ("x", tmp_path / "x")
+            task = asyncio.ensure_future(getattr(machine, way)(*arguments))
+            assert await asyncio.to_thread(begun.wait, 60)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.wait_for(asyncio.shield(task), 20)
+            ended.set()
+        assert "gitmachine" not in (await making.sh(machine, "ls -A")).stdout
+    assert not (tmp_path / "x").exists()
+
+
+async def test_a_file_that_shrinks_in_an_upload_is_an_error_of_this_host(making, large, monkeypatch):
+    def shrink(connection):
+        connection.recv(100_000)
+        os.truncate(large, 1 << 20)
+        while connection.recv(1 << 20):
+            pass
+
+    async with making.running() as machine:
+        with engine_that(shrink) as path, through(monkeypatch, path):
+            uploading = machine.upload(large, "x")
+            with pytest.raises(LocalFileError, match="became smaller"):
+                await uploading
+        assert "gitmachine" not in (await making.sh(machine, "ls -A")).stdout
+
+
+async def test_a_file_goes_in_without_the_kernels_help_too(making, large, monkeypatch, ways):
+    monkeypatch.setattr(_archives.os, "sendfile", lambda *_: (_ for _ in ()).throw(OSError(errno.EINVAL, "no")))
+    large.write_bytes(bytes(range(256)) * (20 << 10))
+    async with making.running() as machine:
+        assert await machine.upload(large, "x") == Transfer(files=1, bytes=5 << 20)
+        assert ways == [True]
+        assert await machine.read_file("x") == large.read_bytes()

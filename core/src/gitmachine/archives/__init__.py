@@ -15,9 +15,10 @@ from gitmachine.archives.model import (
     Transfer,
     local_error,
 )
-from gitmachine.archives.packing import Packing, pack
+from gitmachine.archives.packing import Packing, Pieces, Stretch, pack, plain
 from gitmachine.archives.progress import Progress, advance, watched_progress
-from gitmachine.archives.unpacking import unpack
+from gitmachine.archives.threads import run_alone
+from gitmachine.archives.unpacking import Unpacker, unpack
 
 __all__ = [
     "DEFAULT_MAX_ENTRIES",
@@ -30,11 +31,16 @@ __all__ = [
     "LocalNotADirectoryError",
     "LocalPermissionError",
     "Packing",
+    "Pieces",
     "Progress",
+    "Stretch",
     "Transfer",
+    "Unpacker",
     "advance",
     "local_error",
     "pack",
+    "plain",
+    "run_alone",
     "unpack",
     "watched_progress",
 ]

@@ -8,6 +8,8 @@ import os
 import stat
 from typing import TYPE_CHECKING, TypeVar
 
+import attrs
+
 from gitmachine.archives.headers import BLOCK, make_header, padding
 from gitmachine.archives.model import Transfer, local_error
 from gitmachine.archives.progress import advance
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
-__all__ = ["Packing", "pack", "plain"]
+__all__ = ["Packing", "Pieces", "Stretch", "pack", "plain"]
 
 T = TypeVar("T")
 
@@ -61,6 +63,42 @@ def plain(source: Path, size: int) -> Packing:
         LocalFileError: while iterating: it cannot be read, is no regular file any more, or became smaller.
     """
     return Packing(_Plain(os.fsencode(source), size))
+
+
+class Pieces:
+    """The archive that `pack` makes, for whoever has a thread: what is large comes unread, as a `Stretch` of a file."""
+
+    def __init__(self, source: Path, *, name: str) -> None:
+        """Read nothing yet; the arguments are those of `pack`."""
+        self._walk = _Walk(os.fsencode(source), os.fsencode(name), unread=True)
+
+    @property
+    def transfer(self) -> Transfer:
+        """What was given out so far."""
+        return Transfer(files=self._walk.files, bytes=self._walk.bytes)
+
+    def __iter__(self) -> Generator[bytes | Stretch]:
+        """Give the pieces in order, each stretch to be used before the next is asked for; errors are as of `pack`."""
+        return self._walk.pieces()
+
+
+@attrs.frozen
+class Stretch:
+    """The first `size` bytes of an open file, from where it stands.
+
+    Attributes:
+        fd: the file.
+        size: how many bytes.
+        path: of this host, for messages.
+    """
+
+    fd: int
+    size: int
+    path: bytes
+
+    def shrunk(self) -> Exception:
+        """Return the error for a file that ends before."""
+        return local_error(errno.EIO, self.path, "it became smaller while it was read; try again")
 
 
 class Packing:
@@ -112,15 +150,22 @@ class Packing:
 class _Walk:
     """Goes through what is packed, with blocking calls."""
 
-    def __init__(self, source: bytes, name: bytes) -> None:
+    def __init__(self, source: bytes, name: bytes, *, unread: bool = False) -> None:
         self._source = source
         self._name = name
+        self._unread = unread
         self._buffer = bytearray()
         self.files = 0
         self.bytes = 0
 
     def chunks(self) -> Generator[bytes]:
         """Yield the archive."""
+        for piece in self.pieces():
+            assert isinstance(piece, bytes)
+            yield piece
+
+    def pieces(self) -> Generator[bytes | Stretch]:
+        """Yield the archive, with stretches of files where that was wanted."""
         status = _attempt(self._source, os.lstat, self._source)
         if not self._name and not stat.S_ISDIR(status.st_mode):
             raise local_error(errno.ENOTDIR, self._source)
@@ -128,7 +173,7 @@ class _Walk:
         self._buffer += bytes(2 * BLOCK)
         yield bytes(self._buffer)
 
-    def _entry(self, path: bytes, name: bytes, status: os.stat_result) -> Iterator[bytes]:
+    def _entry(self, path: bytes, name: bytes, status: os.stat_result) -> Iterator[bytes | Stretch]:
         if stat.S_ISDIR(status.st_mode):
             yield from self._directories(path, name, status)
         elif stat.S_ISREG(status.st_mode):
@@ -141,7 +186,7 @@ class _Walk:
             what = _SPECIAL.get(stat.S_IFMT(status.st_mode), "no file")
             raise local_error(errno.EOPNOTSUPP, path, f"{what}, which cannot be copied; remove it or leave it out")
 
-    def _directories(self, path: bytes, name: bytes, status: os.stat_result) -> Iterator[bytes]:
+    def _directories(self, path: bytes, name: bytes, status: os.stat_result) -> Iterator[bytes | Stretch]:
         """Yield a directory and all that is in it, without recursion: trees may be deep."""
         ahead = [(path, name, status)]
         while ahead:
@@ -177,7 +222,7 @@ class _Walk:
         except OSError as error:
             raise local_error(error.errno or errno.EIO, path) from error
 
-    def _file(self, path: bytes, name: bytes) -> Iterator[bytes]:
+    def _file(self, path: bytes, name: bytes) -> Iterator[bytes | Stretch]:
         with _opened(path) as (fd, status):
             if status.st_size < _CHUNK_BYTES:
                 self._small(_attempt(path, os.read, fd, _CHUNK_BYTES), name, status)
@@ -191,13 +236,17 @@ class _Walk:
         self._buffer += bytes(padding(len(content)))
         self.bytes += len(content)
 
-    def _large(self, fd: int, path: bytes, name: bytes, status: os.stat_result) -> Iterator[bytes]:
+    def _large(self, fd: int, path: bytes, name: bytes, status: os.stat_result) -> Iterator[bytes | Stretch]:
         """Yield a file of the size it had when it was opened, even while it grows."""
         self._add(name, b"0", status, size=status.st_size)
         yield self._take()
-        for content in _content(fd, path, status.st_size):
-            self.bytes += len(content)
-            yield content
+        if self._unread:
+            yield Stretch(fd, status.st_size, path)
+            self.bytes += status.st_size
+        else:
+            for content in _content(fd, path, status.st_size):
+                self.bytes += len(content)
+                yield content
         self._buffer += bytes(padding(status.st_size))
 
     def _add(self, name: bytes, kind: bytes, status: os.stat_result, *, size: int = 0, link: bytes = b"") -> None:
@@ -248,7 +297,7 @@ def _content(fd: int, path: bytes, size: int) -> Iterator[bytes]:
     while left:
         content = _attempt(path, os.read, fd, min(left, _CHUNK_BYTES))
         if not content:
-            raise local_error(errno.EIO, path, "it became smaller while it was read; try again")
+            raise Stretch(fd, left, path).shrunk()
         left -= len(content)
         yield content
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from gitmachine.archives.directories import Names
 
-__all__ = ["unpack"]
+__all__ = ["Unpacker", "unpack"]
 
 _CHUNK_BYTES = 1024 * 1024
 _MAX_EXTRA_BYTES = 64 * 1024
@@ -59,7 +59,7 @@ async def unpack(
             or exceeds a bound (EFBIG).
         LocalFileError: this host cannot write it; a file onto a directory, or the reverse, among the reasons.
     """
-    reader = await run_through(lambda: _Reader(target, name, max_bytes, max_entries))
+    reader = await run_through(lambda: Unpacker(target, name, max_bytes, max_entries))
     writing: asyncio.Future[None] | None = None
     try:
         async for block in _gathered(chunks):
@@ -101,10 +101,14 @@ async def _gathered(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
         yield b"".join(pieces)
 
 
-class _Reader:
-    """Reads an archive that arrives in pieces, and places what it holds."""
+class Unpacker:
+    """Reads an archive that arrives in pieces, and places what it holds; `unpack` for whoever has a thread for it.
+
+    After `feed` and `finish` comes nothing; after an error of theirs, or in place of `finish`, comes `abandon`.
+    """
 
     def __init__(self, target: Path, name: str | None, max_bytes: int, max_entries: int) -> None:
+        """Look at the target; the arguments are those of `unpack`."""
         self._placing = Placing(target)
         self._naming = Naming(name, max(_MIN_NAMES_BYTES, max_entries * _USUAL_NAME_BYTES))
         self._max_bytes = max_bytes
@@ -120,8 +124,13 @@ class _Reader:
         self._extra: dict[bytes, bytes] = {}
         self._trailer: int | None = None
 
-    def feed(self, data: bytes) -> None:
-        """Take the next piece."""
+    @property
+    def complete(self) -> bool:
+        """Whether the archive's own end has come."""
+        return self._trailer is not None
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Take the next piece, and keep nothing of it."""
         view = memoryview(data)
         while view:
             if self._trailer is not None:

@@ -17,7 +17,7 @@ from gitmachine_local_docker._dial import Dialer, DialingConnector
 from gitmachine_local_docker._hijack import hijack
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from gitmachine import TerminalSize
     from gitmachine_local_docker._endpoint import Endpoint
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["Engine"]
 
 CALL_SECONDS = 60.0
-READ_BYTES = 4 << 20
 SLOW_SECONDS = 300.0
 """For what moves a container's disk: creating, removing, committing."""
 
@@ -52,6 +51,12 @@ class Engine:
         """Return the engine's version."""
         async with asyncio.timeout(CALL_SECONDS):
             return await self._docker.version()
+
+    async def base(self) -> str:
+        """Return what every path begins with: the version of the API that was agreed on."""
+        if self._docker.api_version == "auto":
+            await self.version()
+        return f"/{self._docker.api_version}"
 
     async def info(self) -> Mapping[str, Any]:
         """Return what the engine says of itself."""
@@ -201,34 +206,11 @@ class Engine:
                     raise aiodocker.DockerError(0, str(detail.get("message") or message.get("error")))
                 yield message
 
-    # Archives
-
-    @contextlib.asynccontextmanager
-    async def get_archive(self, container: str, path: str) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Give a file or directory of a container as a tar stream."""
-        # Else the engine compresses, which costs it ten times the copying (writeCompressedResponse, moby/api/server).
-        headers = {"Accept-Encoding": "identity"}
-        request = self._request("GET", f"containers/{container}/archive", params={"path": path}, headers=headers)
-        async with request as response:
-            yield response.content.iter_any()
-
-    async def put_archive(self, container: str, directory: str, chunks: AsyncIterable[bytes]) -> None:
-        """Unpack a tar stream into a directory of a container."""
-        async with self._request(
-            "PUT", f"containers/{container}/archive", params={"path": directory}, data=chunks
-        ) as response:
-            await response.read()
-
     @contextlib.asynccontextmanager
     async def _request(self, method: str, path: str, **arguments: Any) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send what aiodocker has no method for, or none that streams; without a deadline of its own."""
-        docker = self._docker
-        if docker.api_version == "auto":
-            await self.version()
-        url = f"{docker.docker_host}/{docker.api_version}/{path}"
-        response = await docker.session.request(
-            method, url, timeout=aiohttp.ClientTimeout(), read_bufsize=4 << 20, **arguments
-        )
+        url = f"{self._docker.docker_host}{await self.base()}/{path}"
+        response = await self._docker.session.request(method, url, timeout=aiohttp.ClientTimeout(), **arguments)
         try:
             if response.status >= 400:
                 text = await response.text()

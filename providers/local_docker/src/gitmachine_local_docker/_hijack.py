@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from gitmachine_local_docker._dial import Dialer
 
-__all__ = ["Hijacked", "hijack"]
+__all__ = ["Hijacked", "content_length", "hijack", "message_of"]
 
 _HEADER_BYTES = 8
 _MAX_HEAD_BYTES = 64 << 10
@@ -80,8 +80,9 @@ class Hijacked(asyncio.Protocol):
             if not self.upgraded.done():
                 self.upgraded.set_result(None)
             return body
-        if len(body) >= _content_length(head):
-            self._refuse(int(status[0]) if status and status[0].isdigit() else 502, _message(body))
+        length = content_length(head)
+        if len(body) >= (1 if length is None else length):
+            self._refuse(int(status[0]) if status and status[0].isdigit() else 502, message_of(body))
         return b""
 
     def _refuse(self, status: int, message: str) -> None:
@@ -184,15 +185,17 @@ class Hijacked(asyncio.Protocol):
             self._transport.abort()
 
 
-def _content_length(head: bytes) -> int:
+def content_length(head: bytes) -> int | None:
+    """Return how long the head of an answer says that its body is, or None."""
     for line in head.split(b"\r\n")[1:]:
         name, _, value = line.partition(b":")
         if name.strip().lower() == b"content-length" and value.strip().isdigit():
             return int(value)
-    return 1
+    return None
 
 
-def _message(body: bytes) -> str:
+def message_of(body: bytes) -> str:
+    """Return what the body of a refusal says."""
     text = body.decode("utf-8", "replace")
     try:
         return str(json.loads(text[text.index("{") : text.rindex("}") + 1])["message"])

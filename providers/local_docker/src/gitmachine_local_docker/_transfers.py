@@ -13,12 +13,11 @@ import secrets
 from typing import TYPE_CHECKING
 
 import aiodocker
-import aiohttp
 
-from gitmachine.archives import pack, unpack
+from gitmachine_local_docker._archives import get_archive, put_archive
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from gitmachine import ExecResult
@@ -41,55 +40,27 @@ _PLACE = 'mv -f -- "$2/it" "$1" && rmdir -- "$2"'
 _CLEAR = 'rm -rf -- "$2"'
 
 
-class _Watched:
-    """A stream that remembers what went wrong in it: aiohttp turns that into an error of the connection."""
-
-    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
-        self._chunks = chunks
-        self.error: Exception | None = None
-
-    def __aiter__(self) -> _Watched:
-        return self
-
-    async def __anext__(self) -> bytes:
-        try:
-            return await anext(self._chunks)
-        except StopAsyncIteration:
-            raise
-        except Exception as error:
-            self.error = error
-            raise
-
-
 async def upload(engine: Engine, container: str, script: Script, source: Path, target: str) -> Transfer | None:
     """Copy something of this host to a path where nothing is, or a file; None when it has to go the other way.
 
     Raises:
         LocalFileError: `source` cannot be read.
-        aiohttp.ClientError: the connection broke.
+        aiohttp.ClientError, OSError: the connection broke.
     """
     kind = await asyncio.to_thread(lambda: "directory" if source.is_dir() and not source.is_symlink() else "file")
     target = target.rstrip("/")
     staging = posixpath.join(posixpath.dirname(target), f".gitmachine-{secrets.token_hex(8)}")
     if posixpath.basename(target) in ("", ".", "..") or not (await script(_STAGE, target, staging, kind)).ok:
         return None
-    packing = pack(source, name="it")
-    chunks = _Watched(packing)
     done = False
     try:
         try:
-            await engine.put_archive(container, staging, chunks)
-        except aiohttp.ClientError:
-            if chunks.error is None:
-                raise
+            transfer = await put_archive(engine, container, staging, source)
         except aiodocker.DockerError:
             return None  # a file system that the engine does not see, or may not write; or a full one
-        if chunks.error is not None:
-            raise chunks.error
         done = (await script(_PLACE, target, staging)).ok
-        return packing.transfer if done else None
+        return transfer if done else None
     finally:
-        await packing.aclose()
         if not done:
             with contextlib.suppress(Exception):  # whatever made us leave says more
                 await script(_CLEAR, target, staging)
@@ -103,12 +74,13 @@ async def download(
     Raises:
         ArchiveError: the archive holds what is refused.
         LocalFileError: this host cannot write it.
+        aiohttp.ClientError, OSError: the connection broke.
     """
     name = posixpath.basename(source)
     if name in ("", ".", ".."):
         return None
     try:
-        async with engine.get_archive(container, source) as chunks:
-            return await unpack(chunks, target, name=name, max_bytes=max_bytes, max_entries=max_entries)
+        bounds = {"max_bytes": max_bytes, "max_entries": max_entries}
+        return await get_archive(engine, container, source, target, name=name, **bounds)
     except aiodocker.DockerError:
         return None
