@@ -111,7 +111,7 @@ def _launch_sandboxed(program: Path, config: LocalConfig, record: Record, listen
             stack.callback(os.close, fd)
         files |= {path: _memory_file(stack, data) for path, data in _sandbox.contents(config).items()}
         options = _sandbox.arguments(config, shown=shown, home=record.home, prefix=python.prefix, files=files)
-        args = _memory_file(stack, b"".join(os.fsencode(option) + b"\0" for option in options))
+        args = _memory_file(stack, os.fsencode("\0".join([*options, ""])))
         pack = _memory_file(stack, _payload.payload(compiled=python.is_this))
         argv = [str(program), "--args", str(args), "--info-fd", str(info_w), "--", str(python.executable)]
         argv += ["-I", "-S", "-c", _payload.BOOT, str(listener.fileno()), str(pack)]

@@ -76,8 +76,8 @@ def start(argv: Sequence[str], fds: Sequence[int], log: Path) -> Identity | None
             start_new_session=True,
         )
     child.returncode = 0  # nobody waits for it there: `reap` does
-    _children[child.pid] = _birth(child.pid)
     identity = identify(child.pid)
+    _children[child.pid] = identity or _birth(child.pid)
     if identity is None:
         reap(_children[child.pid])
     return identity

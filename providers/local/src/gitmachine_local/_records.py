@@ -1,5 +1,7 @@
 """What a local machine leaves on the host: its directory, its record, its socket; and how they are removed."""
 
+# ruff: noqa: PTH101, PTH104, PTH106, PTH108, PTH112, PTH116, PTH119, PTH208  # a fleet's records: pathlib costs more
+
 from __future__ import annotations
 
 import contextlib
@@ -8,7 +10,6 @@ import os
 import re
 import secrets
 import socket
-import tempfile
 from pathlib import Path
 
 import attrs
@@ -158,33 +159,35 @@ def remove_tree(path: Path) -> None:
 
     Nested directories are moved up and become siblings, so neither recursion nor path lengths have a say.
     """
+    top = f"{path.parent}/{REMOVING}{os.getpid()}-{secrets.token_hex(6)}"
     try:
-        path.chmod(0o700)
+        os.chmod(path, 0o700)
+        os.rename(path, top)
     except FileNotFoundError:
         return
-    top = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{REMOVING}{os.getpid()}-"))
-    path.rename(top / "0")
     _clear(top)
 
 
-def _clear(top: Path) -> None:
-    """Remove a directory of directories, each of which may be moved into it."""
-    pending = list(top.iterdir())
-    count = max((int(path.name) for path in pending), default=0)
+def _clear(top: str) -> None:
+    """Remove a directory; what is nested deeper is moved into it before it is looked at."""
+    pending, count, own = [top], 0, secrets.token_hex(6)
     while pending:
-        directory = pending.pop()
+        directory = pending[-1]
         with os.scandir(directory) as entries:
             listed = list(entries)
         for entry in listed:
-            if entry.is_dir(follow_symlinks=False):
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.path)
+                continue
+            os.chmod(entry.path, 0o700)
+            moved = entry.path
+            if directory != top:
                 count += 1
-                Path(entry.path).chmod(0o700)
-                Path(entry.path).rename(top / str(count))
-                pending.append(top / str(count))
-            else:
-                Path(entry.path).unlink()
-        directory.rmdir()
-    top.rmdir()
+                moved = f"{top}/{own}-{count}"
+                os.rename(entry.path, moved)
+            pending.append(moved)
+        if directory == pending[-1]:
+            os.rmdir(pending.pop())
 
 
 def all_records() -> tuple[Record, ...]:
@@ -197,16 +200,16 @@ def all_records() -> tuple[Record, ...]:
 def sweep() -> None:
     """Remove machines that never came to be, or not quite went, because the process that was at it died."""
     _processes.reap_all()
-    top = state_directory()
-    names = [path.name for path in top.iterdir()] if top.is_dir() else []
+    top = str(state_directory())
+    names = os.listdir(top) if os.path.isdir(top) else []
     for name in names:
         if name.startswith(REMOVING) and _processes.identify(int(name.split("-")[1])) is None:
             with contextlib.suppress(FileNotFoundError):  # another process sweeps too
-                _clear(top / name)
-    for path in _settled.keys() - {str(top / name) for name in names}:
+                _clear(f"{top}/{name}")
+    for path in _settled.keys() - {f"{top}/{name}" for name in names}:
         _settled.pop(path, None)
     for name in names:
-        _sweep_one(top / name)
+        _sweep_one(f"{top}/{name}")
 
 
 _settled: dict[str, tuple[int, int, int]] = {}
@@ -214,20 +217,20 @@ _settled: dict[str, tuple[int, int, int]] = {}
 by this process: each start looks at every machine, so what it costs must not grow with the square of their number."""
 
 
-def _sweep_one(directory: Path) -> None:
+def _sweep_one(directory: str) -> None:
     try:
-        info = os.stat(directory / RECORD)  # noqa: PTH116  # once for each machine, at each start
+        info = os.stat(f"{directory}/{RECORD}")
     except OSError:
         return
     version = (os.getpid(), info.st_ino, info.st_mtime_ns)
-    if _settled.get(str(directory)) == version:
+    if _settled.get(directory) == version:
         return
-    record = Record.load(directory.name)
+    record = Record.load(os.path.basename(directory))
     if record is None:
         return
     # One that this process is starting cannot have been left behind.
     if record.ending is None and (record.first is not None or record.owner == _this_process()):
-        _settled[str(directory)] = version
+        _settled[directory] = version
         return
     begun = record.first is None and not _processes.is_alive(record.owner)
     ending = record.ending is not None and not _processes.is_alive(record.ending)
