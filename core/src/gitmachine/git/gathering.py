@@ -23,10 +23,20 @@ leave_out_large() {
   xargs -0 sh -c 'for p; do printf ":(top,exclude,literal)%s\0" "${p#./}"; done' sh <"$tmp/large" >>"$tmp/pathspecs"
 }
 
+# Whether git sees nothing that HEAD does not have: mostly so once everything was committed, and then much is spared.
+# What it remembers of directories is not believed. Sets tree.
+is_clean() {
+  [ "$mode" = survey ] && [ -n "$head" ] || return 1
+  seen=$(export GIT_OPTIONAL_LOCKS=0; g -c core.untrackedCache=false status --porcelain --untracked-files=normal \
+    --ignored=no --no-renames --ignore-submodules=dirty 2>&1) && [ -z "$seen" ] && tree=$(g rev-parse -q --verify 'HEAD^{tree}')
+}
+
 # The tree of everything in the current work tree. Sets tree, and dirty when it differs from HEAD's. Paths that are left
 # out go to $tmp/large (or $tmp/left when git could not add them).
 see_content() {
   for old in index pathspecs large left; do [ ! -e "$tmp/$old" ] || rm -f -- "$tmp/$old"; done
+  dirty=''
+  ! is_clean || return 0
   copy_index "$tmp/before"
   [ ! -e "$tmp/before" ] || cp -p -- "$tmp/before" "$tmp/index" || return 1
   [ -z "$cap" ] || leave_out_large "$cap" || return 1
