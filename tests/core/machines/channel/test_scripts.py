@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from gitmachine.machines.channel import freeze_script, kill_script, machine_mark, new_mark, thaw_script
+from gitmachine.machines.channel.scripts import PROBES
 from support.channels import SHELLS
 
 pytestmark = pytest.mark.requires("linux", "dash", "bash", "busybox", "setsid")
@@ -128,3 +129,11 @@ async def test_a_process_with_any_name_is_understood(shell, make_rig, tmp_path):
     await rig.until(lambda: b"Z 1 1" in Path(f"/proc/{pid}/comm").read_bytes(), "the program runs")
     assert await asyncio.to_thread(run, shell, kill_script(rig.mark)) == 0
     await reaches(pid, "gone Z")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_process_that_ends_while_it_is_read_is_no_endless_loop(shell, tmp_path):
+    # Reading fails as it does of a process that is gone by then; bash leaves the variable as it was.
+    (tmp_path / "stat").mkdir()
+    script = f"{PROBES}_gm_x=left; _gm_stat ..{tmp_path} 2>/dev/null; exit 7\n"
+    assert run(shell, script) == 7

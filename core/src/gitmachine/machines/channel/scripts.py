@@ -20,8 +20,8 @@ __all__ = ["PROBES", "freeze_script", "kill_script", "machine_mark", "new_mark",
 
 PROBES = r"""
 _gm_stat() {
-  _gm_l=
-  while IFS= read -r _gm_x || [ "$_gm_x" ]; do _gm_l="$_gm_l$_gm_x "; done <"/proc/$1/stat" || return 1
+  _gm_l= _gm_x=
+  while IFS= read -r _gm_x || [ "$_gm_x" ]; do _gm_l="$_gm_l$_gm_x " _gm_x=; done <"/proc/$1/stat" || return 1
   set -- ${_gm_l##*) }
   [ $# -ge 20 ] || return 1
   _gm_state=$1 _gm_parent=$2 _gm_session=$4 _gm_start=${20}
@@ -34,9 +34,12 @@ _gm_marked() {
   return 1
 }
 """
-"""Shell functions. ``_gm_stat PID`` sets the process's state, parent, session and start time (field 22 of
-/proc/PID/stat, which begins behind the last ``)``: a name may hold anything). ``_gm_marked PID MARK`` tells whether
-the process carries a mark that begins so."""
+"""Shell functions.
+
+``_gm_stat PID`` sets the process's state, parent, session and start time (field 22 of /proc/PID/stat, which begins behind
+the last ``)``: a name may hold anything). The variable is emptied each time: where the process ends meanwhile, reading
+fails, and bash leaves it as it was. ``_gm_marked PID MARK`` tells whether the process carries a mark that begins so.
+"""
 
 # What was killed may still be on its way out; what the kernel does not let go is not waited for for ever.
 _ENDS = r"""

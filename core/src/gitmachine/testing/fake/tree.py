@@ -204,10 +204,12 @@ def _slay(select: Callable[[Mapping[int, _Row]], set[int]]) -> bool:
     """Kill processes for certain: all are stopped first, so that none forks out of sight. Whether all are gone."""
     deadline, nap = time.monotonic() + _DEADLINE_SECONDS, 0.001
     while True:
+        stopped: dict[int, int] = {}
         with contextlib.suppress(TimeoutError):  # what cannot be stopped is killed all the same
-            _freeze(select)
+            stopped = _freeze(select)
         table = _processes()
-        selected = select(table)
+        # What was stopped is killed, too, when its parent was killed by somebody else meanwhile.
+        selected = select(table) | {pid for pid, start in stopped.items() if pid in table and table[pid].start == start}
         for pid in selected:
             _signal(pid, signal.SIGKILL)
         if all(pid in table and table[pid].state in "ZXx" for pid in selected) or not table:
