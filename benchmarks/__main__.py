@@ -1,4 +1,7 @@
-"""Run every benchmark that this machine allows: ``python -m benchmarks [name ...]``."""
+"""Run every benchmark that this machine allows, or those that are named, each with words of its own behind it.
+
+python -m benchmarks [name [word ...] ...]
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,24 @@ BENCHMARKS = {
 """Each benchmark's arguments."""
 
 
-def main(names: list[str]) -> None:
-    """Run the benchmarks of these names, or all; say at the end which aims were met."""
+def wanted(words: list[str]) -> list[tuple[str, list[str]]]:
+    """Return the benchmarks that are asked for, with their arguments."""
+    found: list[tuple[str, list[str]]] = []
+    for word in words:
+        if word in BENCHMARKS:
+            found.append((word, [*BENCHMARKS[word]]))
+        elif found:
+            found[-1][1].append(word)
+        else:
+            raise SystemExit(f"there is no benchmark {word!r}; there are {', '.join(BENCHMARKS)}")
+    return found or list(BENCHMARKS.items())
+
+
+def main(words: list[str]) -> None:
+    """Run what is asked for; say at the end which aims were met."""
     RESULTS.mkdir(exist_ok=True)
-    for name in names or BENCHMARKS:
-        sys.argv = [f"benchmarks/{name}.py", *BENCHMARKS[name]]
+    for name, arguments in wanted(words):
+        sys.argv = [f"benchmarks/{name}.py", *arguments]
         importlib.import_module(f"benchmarks.{name}").main()
     write("aims", {"aims": verdicts})
     missed = [verdict for verdict in verdicts if not verdict["met"]]

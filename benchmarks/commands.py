@@ -4,6 +4,9 @@
 
 The whole stack is in it: the blocking class and its loop, the guard around the machine, the journal. Then how the cost
 grows with the output of a command.
+
+What takes a few milliseconds is measured in turns with what takes as long, and not with what keeps the engine busy for
+fifty: whoever's turn comes behind that pays for the cold caches.
 """
 
 from __future__ import annotations
@@ -52,12 +55,16 @@ def _checked(gm: GitMachine, script: str) -> None:
     gm.run(script, check=True)
 
 
+def _pair(gm: GitMachine) -> dict[str, list[float]]:
+    """Measure a command of ours in turns with what it is compared with."""
+    return interleaved({LIMIT: shell, OURS: lambda: _checked(gm, "true")}, 300)
+
+
 def local(place: Path) -> None:
     """Measure the sandbox on this host."""
     with ExitStack() as stack:
         gm = session(place, "local", {}, stack)
-        contenders: dict[str, Callable[[], float | None]] = {LIMIT: shell, OURS: lambda: _checked(gm, "true")}
-        publish("p1-local", interleaved(contenders, 300), against=LIMIT, aims=[Aim(OURS, LIMIT, at_most=2)])
+        publish("p1-local", _pair(gm), against=LIMIT, aims=[Aim(OURS, LIMIT, at_most=2)])
         growth(gm, "p1-local")
 
 
@@ -68,17 +75,17 @@ def docker(place: Path) -> None:
             return
         gm = session(place, "local_docker", engine.options, stack)
         container = stack.enter_context(engine.container())
+        publish("p1-docker", _pair(gm), against=LIMIT, aims=[Aim(OURS, LIMIT, at_most=2)])
         common = {"url": engine.url, "container": container, "argv": ["sh", "-c", "true"]}
         contenders: dict[str, Callable[[], float | None]] = {
-            LIMIT: shell,
             OURS: lambda: _checked(gm, "true"),
             "docker exec": lambda: engine.run("exec", container, "sh", "-c", "true"),
             "docker-py exec_run": stack.enter_context(worker("docker_py", **common)),
             "aiodocker exec": stack.enter_context(worker("aiodocker_exec", **common)),
             "swe-rex execute": stack.enter_context(worker("swe_rex", argv=["sh", "-c", "true"])),
         }
-        aims = [Aim(OURS, LIMIT, at_most=2), Aim("docker exec", OURS, at_least=20)]
-        publish("p1-docker", interleaved(contenders, ROUNDS), against=LIMIT, aims=aims)
+        aims = [Aim("docker exec", OURS, at_least=20)]
+        publish("p1-docker-peers", interleaved(contenders, ROUNDS), against=OURS, aims=aims)
         growth(gm, "p1-docker")
 
 
