@@ -28,7 +28,8 @@ leave_out_large() {
 is_clean() {
   [ "$mode" = survey ] && [ -n "$head" ] || return 1
   seen=$(export GIT_OPTIONAL_LOCKS=0; g -c core.untrackedCache=false status --porcelain --untracked-files=normal \
-    --ignored=no --no-renames --ignore-submodules=dirty 2>&1) && [ -z "$seen" ] && tree=$(g rev-parse -q --verify 'HEAD^{tree}')
+    --ignored=no --no-renames --ignore-submodules=dirty 2>&1) && [ -z "$seen" ] &&
+    tree=$(g rev-parse -q --verify 'HEAD^{tree}')
 }
 
 # The tree of everything in the current work tree. Sets tree, and dirty when it differs from HEAD's. Paths that are left
