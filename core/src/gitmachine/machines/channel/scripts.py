@@ -36,9 +36,10 @@ _gm_marked() {
 """
 """Shell functions.
 
-``_gm_stat PID`` sets the process's state, parent, session and start time (field 22 of /proc/PID/stat, which begins behind
-the last ``)``: a name may hold anything). The variable is emptied each time: where the process ends meanwhile, reading
-fails, and bash leaves it as it was. ``_gm_marked PID MARK`` tells whether the process carries a mark that begins so.
+``_gm_stat PID`` sets the process's state, parent, session and start time (field 22 of /proc/PID/stat, which begins
+behind the last ``)``: a name may hold anything). The variable is emptied each time: where the process ends meanwhile,
+reading fails, and bash leaves it as it was. ``_gm_marked PID MARK`` tells whether the process carries a mark that
+begins so.
 """
 
 # What was killed may still be on its way out; what the kernel does not let go is not waited for for ever.
