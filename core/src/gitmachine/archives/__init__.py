@@ -17,6 +17,7 @@ from gitmachine.archives.model import (
 )
 from gitmachine.archives.packing import Packing, Pieces, Stretch, pack, plain
 from gitmachine.archives.progress import Progress, advance, watched_progress
+from gitmachine.archives.sources import Source, look_at
 from gitmachine.archives.threads import run_alone
 from gitmachine.archives.unpacking import Unpacker, unpack
 
@@ -33,11 +34,13 @@ __all__ = [
     "Packing",
     "Pieces",
     "Progress",
+    "Source",
     "Stretch",
     "Transfer",
     "Unpacker",
     "advance",
     "local_error",
+    "look_at",
     "pack",
     "plain",
     "run_alone",

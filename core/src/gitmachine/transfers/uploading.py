@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import errno
-import os
-import stat
-import time
 from typing import TYPE_CHECKING
 
-import attrs
-
-from gitmachine.archives.model import Transfer, local_error
 from gitmachine.archives.packing import pack, plain
-from gitmachine.archives.threads import run_through
+from gitmachine.archives.sources import look_at
 from gitmachine.machine import Capability
 from gitmachine.transfers.ends import Spot, new_name, script
 from gitmachine.transfers.plain_upload import upload_plainly
@@ -22,33 +16,21 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from gitmachine.archives.model import Transfer
     from gitmachine.archives.packing import Packing
+    from gitmachine.archives.sources import Source
     from gitmachine.execution import ExecRequest
     from gitmachine.machine import Machine
 
 __all__ = ["upload"]
 
 _PART_BYTES = 16 * 1024 * 1024
-_LATEST_SECONDS = (1 << 33) - 1
-
-
-@attrs.frozen
-class _Source:
-    directory: bool
-    mode: int
-    mtime: int
-    size: int | None
-    """That of a regular file, else None."""
-
-    def touched(self) -> str:
-        """Return the time as `touch -t` takes it."""
-        return time.strftime("%Y%m%d%H%M.%S", time.gmtime(min(max(self.mtime, 0), _LATEST_SECONDS)))
 
 
 async def upload(machine: Machine, source: Path, target: str) -> Transfer:
     """Do what `Machine.upload` says: with ``tar`` in the machine, or file by file where there is none."""
     spot = Spot(machine, "upload", target)
-    found = await run_through(lambda: _look(source))
+    found = await look_at(source)
     if not found.directory and spot.name is None:
         raise spot.failed(errno.EISDIR)
     stream = machine.bulk_in == "stream" and {Capability.SPAWN, Capability.STDIN_EOF} <= machine.capabilities
@@ -58,36 +40,27 @@ async def upload(machine: Machine, source: Path, target: str) -> Transfer:
     return transfer if transfer is not None else await upload_plainly(spot, source, directory=found.directory)
 
 
-def _look(source: Path) -> _Source:
-    try:
-        status = os.lstat(source)
-    except OSError as error:
-        raise local_error(error.errno or errno.EIO, source) from error
-    size = status.st_size if stat.S_ISREG(status.st_mode) else None
-    return _Source(stat.S_ISDIR(status.st_mode), stat.S_IMODE(status.st_mode) & 0o777, int(status.st_mtime), size)
-
-
-def _packed(source: Path, found: _Source) -> Packing:
+def _packed(source: Path, found: Source) -> Packing:
     return pack(source, name="" if found.directory else "content")
 
 
-def _arguments(spot: Spot, found: _Source, name: str) -> tuple[str, ...]:
+def _arguments(spot: Spot, found: Source, name: str) -> tuple[str, ...]:
     kind = "directory" if found.directory else "other"
     return (spot.path, kind, spot.parent, f"{found.mode:o}", str(found.mtime), name)
 
 
-async def _by_stream(spot: Spot, source: Path, found: _Source) -> Transfer | None:
+async def _by_stream(spot: Spot, source: Path, found: Source) -> Transfer | None:
     """Send an archive to the input of one script; returns None when the machine has no tar."""
     name, packing = new_name(), _packed(source, found)
     request = script(UNPACK, *_arguments(spot, found, name), "", stdin=packing)
     return await _fed(spot, request, packing, None if found.directory else f"{spot.parent}/{name}")
 
 
-async def _by_content(spot: Spot, source: Path, found: _Source) -> Transfer | None:
+async def _by_content(spot: Spot, source: Path, found: Source) -> Transfer | None:
     """Send a file to the input of one script; returns None when the machine misses a program for it."""
     assert found.size is not None
     name, packing = new_name(), plain(source, found.size)
-    words = (spot.path, "other", spot.parent, f"{found.mode:o}", found.touched(), name, str(found.size))
+    words = (spot.path, "other", spot.parent, f"{found.mode:o}", found.touched, name, str(found.size))
     return await _fed(spot, script(KEEP, *words, stdin=packing), packing, f"{spot.parent}/{name}")
 
 
@@ -108,7 +81,7 @@ async def _fed(spot: Spot, request: ExecRequest, packing: Packing, temporary: st
     return packing.transfer
 
 
-async def _by_files(spot: Spot, source: Path, found: _Source) -> Transfer | None:
+async def _by_files(spot: Spot, source: Path, found: Source) -> Transfer | None:
     """Write an archive as files and unpack those; returns None when the machine has no tar."""
     machine, name = spot.machine, new_name()
     if (await machine.execute(script("command -v tar"))).exit_code != 0:

@@ -7,6 +7,7 @@ file without an end. So small contents travel with a script that does the rest, 
 from __future__ import annotations
 
 import base64
+import contextlib
 import errno
 import os
 import posixpath
@@ -19,7 +20,10 @@ from gitmachine_e2b._scripts import is_text
 from gitmachine_e2b._shell import run_script
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, AsyncIterator
+
     from gitmachine import MachineError
+    from gitmachine.archives import Source
     from gitmachine_e2b._envd import Envd
     from gitmachine_e2b._shell import Answer
 
@@ -50,6 +54,23 @@ else
 fi
 if [ -e "$t" ]; then chmod "$(stat -c %a -- "$t")" "$n" || exit 1; fi
 mv -f -- "$n" "$t" || exit 1
+"""
+)
+
+# $1 the target  $2 the uploaded file  $3 its mode  $4 its time, as `touch -t` takes it  $5 its size  $6 as above
+PLACE_FILE = (
+    _NAME
+    + r"""
+if [ -d "$t" ]; then echo 'Is a directory' >&2; exit 1; fi
+d=${t%/*}
+if [ -e "${d:-/}" ] && [ ! -d "${d:-/}" ]; then echo 'Not a directory' >&2; exit 1; fi
+mkdir -p -- "${d:-/}" || exit 1
+n=$d/$6
+trap 'rm -f -- "$n"' EXIT
+mv -f -- "$2" "$n" || exit 1
+[ "$(stat -c %s -- "$n")" = "$5" ] || { echo "Input/output error: not all of it arrived" >&2; exit 1; }
+TZ=UTC0 touch -t "$4" -- "$n" || exit 1
+chmod "$3" -- "$n" && mv -f -- "$n" "$t" || exit 1
 """
 )
 
@@ -199,18 +220,48 @@ class Content:
         if len(data) <= MAX_INLINE_BYTES:
             await self._place(target, path, "", base64.b64encode(data).decode(), name)
             return
+        async with self._uploaded(target, path, "write", data, name) as upload:
+            await self._place(target, path, upload, "", name)
+
+    async def put(self, source: Source, content: AsyncIterable[bytes], path: str) -> None:
+        """Make a copy of this host's file, in place of a file or a link; its content is streamed.
+
+        Args:
+            source: what the file is; its size is known.
+            content: the file's bytes.
+            path: where it goes.
+        """
+        target = self.path(path, "upload")
+        name = f".gitmachine-{secrets.token_hex(8)}"
+        async with self._uploaded(target, path, "upload", content, name, source.size) as upload:
+            about = (f"{source.mode:o}", source.touched, str(source.size))
+            answer = await run_script(self._envd, PLACE_FILE, escaped(target), upload, *about, name)
+            if answer.code != 0:
+                raise self._said(answer, path, "upload")
+
+    @contextlib.asynccontextmanager
+    async def _uploaded(
+        self,
+        target: str,
+        path: str,
+        verb: str,
+        content: bytes | AsyncIterable[bytes],
+        name: str,
+        size: int | None = None,
+    ) -> AsyncIterator[str]:
+        """Have the content in a file beside the target; it is removed after a failure."""
         directory = posixpath.dirname(target)
         upload = posixpath.join(directory if is_text(directory) else "/tmp", f"{name}-up")  # noqa: S108  # a name that nobody can guess
         placed = False
         try:
             try:
-                await self.files.upload(upload, data)
+                await self.files.upload(upload, content, size=size)
             except Refusal as refusal:
-                problem = await self._why(refusal, directory, path, "write")
+                problem = await self._why(refusal, directory, path, verb)
                 if problem is refusal:
                     raise
                 raise problem from refusal
-            await self._place(target, path, upload, "", name)
+            yield upload
             placed = True
         finally:
             if not placed:

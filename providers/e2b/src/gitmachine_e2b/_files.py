@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip as gzip_codec
+import secrets
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -79,11 +80,21 @@ class Files:
         path: str,
         content: bytes | AsyncIterable[bytes],
         *,
+        size: int | None = None,
         user: str | None = None,
         gzip: bool = False,
         metadata: Mapping[str, str] | None = None,
     ) -> tuple[Written, ...]:
-        """Write a file in place, making its directories; daemons before 0.5.7 take the whole of it in memory."""
+        """Write a file in place, making its directories.
+
+        Args:
+            path: absolute, or from the user's home.
+            content: the bytes, or their pieces.
+            size: how many bytes the pieces have together, where that is known; then no less and no more may come.
+            user: whose home that is, and whose file.
+            gzip: whether to compress it, if it is no stream.
+            metadata: what to keep with the file.
+        """
         headers = {f"X-Metadata-{key}": value for key, value in (metadata or {}).items()}
         fields: dict[str, Any]
         if self._envd.address.has(0, 5, 7):
@@ -92,9 +103,14 @@ class Files:
                 headers["Content-Encoding"] = "gzip"
                 content = gzip_codec.compress(content)
             fields = {"content": content}
+            if size is not None:
+                headers["Content-Length"] = str(size)
+        elif isinstance(content, bytes):
+            fields = {"files": [("file", (path, content, "application/octet-stream"))]}
         else:
-            data = content if isinstance(content, bytes) else b"".join([piece async for piece in content])
-            fields = {"files": [("file", (path, data, "application/octet-stream"))]}
+            form = _Form(content)
+            headers |= form.headers(size)
+            fields = {"content": form.pieces()}
         request = self._request("POST", self._query(path, user), headers=headers, **fields)
         with transport_errors():
             response = await self._envd.client.send(request)
@@ -161,6 +177,32 @@ class Files:
         self, name: str, message: Mapping[str, Any], user: str | None, *, safe: bool = False
     ) -> dict[str, Any]:
         return await self._envd.call(f"filesystem.Filesystem/{name}", message, user=user, safe=safe)
+
+
+class _Form:
+    """A stream as the one file of a form, which is how daemons before 0.5.7 take it; its name is that of the query."""
+
+    def __init__(self, content: AsyncIterable[bytes]) -> None:
+        boundary = secrets.token_hex(16)
+        self._content = content
+        self._type = f"multipart/form-data; boundary={boundary}"
+        self._start = (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="file"\r\n'
+            "Content-Type: application/octet-stream\r\n\r\n"
+        ).encode()
+        self._end = f"\r\n--{boundary}--\r\n".encode()
+
+    def headers(self, size: int | None) -> dict[str, str]:
+        """Return what the request says of it."""
+        length = {} if size is None else {"Content-Length": str(len(self._start) + size + len(self._end))}
+        return {"Content-Type": self._type, **length}
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Yield the body."""
+        yield self._start
+        async for piece in self._content:
+            yield piece
+        yield self._end
 
 
 async def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:

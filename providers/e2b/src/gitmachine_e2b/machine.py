@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import posixpath
 import secrets
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from gitmachine import MachineError
+from gitmachine.archives import look_at, plain
 from gitmachine.execution import run_process
 from gitmachine.machine import DEFAULT_MAX_READ_BYTES, Capability, MachineState
 from gitmachine_e2b import _births, _commands
@@ -20,7 +22,10 @@ from gitmachine_e2b._hosts import Sandboxed, address_of, host_of
 from gitmachine_e2b._starting import begin, find_workdir, start_error
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from gitmachine import ExecRequest, ExecResult, Process
+    from gitmachine.archives import Transfer
     from gitmachine.machine import Host
     from gitmachine_e2b._link import Link
     from gitmachine_e2b._records import Metric, SandboxInfo
@@ -181,6 +186,15 @@ class E2BMachine(ConnectedMachine):
         content = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
         async with self._asking("write_file") as link:
             await link.content.write(path, content)
+
+    async def upload(self, source: Path, target: str) -> Transfer:
+        """Copy something of this host into the machine; a file is one request, whatever its size."""
+        found = await look_at(source)
+        if found.size is None or posixpath.basename(target) in {"", ".", ".."}:
+            return await super().upload(source, target)
+        async with self._asking("upload") as link, contextlib.aclosing(plain(source, found.size)) as content:
+            await link.content.put(found, content, target)
+            return content.transfer
 
     async def list_files(self, path: str = ".") -> list[str]:
         """Return the sorted names in a directory."""
