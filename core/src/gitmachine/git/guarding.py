@@ -38,13 +38,27 @@ MAX_TEXT_BYTES = 16 * 1024 * 1024
 MAX_NAMED = 200
 """How many files are looked into for their name alone."""
 
+FEW = 20
+"""So many changed files can be arguments: a path has 4 KiB at most."""
+
 VET_SECONDS = 120.0
 """How long the look into a machine may take."""
 
 _VET = r"""
-limit=$1 cap=$2 most=$3 pattern=$4
-shift 4
+limit=$1 cap=$2 most=$3 pattern=$4 few=$5
+shift 5
 open_repository
+if [ -n "$few" ]; then
+  # All paths are here. Mostly there is nothing to tell of them, which takes a few processes.
+  large=''
+  [ -z "$limit" ] || large=$(find "$@" -prune -type f -size "+${limit}c" -print 2>/dev/null)
+  if [ -z "$large" ]; then
+    [ -n "$pattern" ] || exit 0
+    find "$@" -prune -type f ! -size "+${cap}c" -print0 2>/dev/null |
+      xargs -0 grep -q -E -e "$pattern" -- 2>/dev/null || exit 0
+  fi
+  set --
+fi
 scratch
 cat >"$tmp/paths" || fail scratch
 exec </dev/null
@@ -83,8 +97,9 @@ xargs -0 -n 64 sh -c '
     cat "$copy"
   done' sh "$cap" "$most" "$tmp/copy" <"$tmp/suspects"
 """
-"""Arguments: the largest size that is fine or "", the largest to look into, how much text to print, the pattern or "";
-then paths to look into for their name. Standard input: all paths. Each path begins with ``./``.
+"""Arguments: the largest size that is fine or "", the largest to look into, how much text to print, the pattern or "",
+``few`` or "", then all paths, or else those to look into for their name. Standard input: all paths. Each path begins
+with ``./``.
 
 Prints ``@large`` path size, and ``@text`` path size content.
 """
@@ -122,7 +137,8 @@ async def vet_changes(
         str(MAX_SCANNED_BYTES),
         str(MAX_TEXT_BYTES),
         GREP if options.secrets else "",
-        *named,
+        "" if named or len(paths) > FEW else "few",
+        *(named if named or len(paths) > FEW else [f"./{path}" for path in paths]),
     )
     request = ExecRequest(
         argv=shell.arguments(_VET, *args),

@@ -127,8 +127,13 @@ class DockerMachine(FilingMachine):
         """Kill the container and remove it, with its anonymous volumes."""
         if self._id is not None:
             engine = await self._reach()
-            with machine_errors(engine.dialer, self._id, "stop"):
-                await self._remove(engine, self._id)
+            # The engine takes longer where shells are open; one that is in the middle of something ends with the rest.
+            closing = asyncio.ensure_future(self._close_shells())
+            try:
+                with machine_errors(engine.dialer, self._id, "stop"):
+                    await self._remove(engine, self._id)
+            finally:
+                await closing
         await self._let_go()
         self._id = self._profile = None
         self._state = MachineState.STOPPED
@@ -200,12 +205,15 @@ class DockerMachine(FilingMachine):
         return engine
 
     async def _let_go(self) -> None:
-        engine, self._engine, self._container = self._engine, None, None
+        if self._engine is not None and self._engine.loop is asyncio.get_running_loop():
+            await self._close_shells()
+            await self._engine.close()
+        self._engine = self._container = self._pool = self._warming = None
+
+    async def _close_shells(self) -> None:
         pool, self._pool, self._warming = self._pool, None, None
-        if engine is not None and engine.loop is asyncio.get_running_loop():
-            if pool is not None:
-                await pool.close()
-            await engine.close()
+        if pool is not None:
+            await pool.close()
 
     async def _ready(self) -> tuple[Container, Profile, WarmPool]:
         """Return what commands need; for a machine that was taken over it is found out now."""
