@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from gitmachine import CommandTimeoutError, ExecResult, MachineLostError
 from gitmachine.output import OutputBuffer
+from gitmachine.pipes import make_pipes
 from gitmachine_local._errors import PROVIDER
-from gitmachine_local._process import make_pipes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, ClassVar
 from gitmachine import InvalidStateError, MachineError, MachineLostError, MachineStartError
 from gitmachine.errors import file_error
 from gitmachine.machine import DEFAULT_MAX_READ_BYTES, Capability, Machine, MachineState
+from gitmachine.pipes import PipeReader, PipeWriter, make_pipes
 from gitmachine_local import _hints, _launch, _processes, _records, _sandbox
 from gitmachine_local._client import Channel
 from gitmachine_local._collect import collect
 from gitmachine_local._errors import PROVIDER, file_errors, machine_errors, spawn_errors
-from gitmachine_local._process import LocalProcess, PipeReader, PipeWriter, make_pipes
+from gitmachine_local._process import LocalProcess
 from gitmachine_local.config import LocalConfig
 
 if TYPE_CHECKING:

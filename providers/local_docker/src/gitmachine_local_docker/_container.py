@@ -33,7 +33,7 @@ POLL_SECONDS = 0.05
 # process, which is the oldest of them. $s holds all of stat, whatever the name in it is.
 SWEEP = """\
 about() {
-  s=; while IFS= read -r x || [ -n "$x" ]; do s="$s$x "; done <"/proc/$1/stat" || return 1
+  s= x=; while IFS= read -r x || [ -n "$x" ]; do s="$s$x " x=; done <"/proc/$1/stat" || return 1
   set -- ${s##*) }; parent=$2; start=${20}
 }
 main= since=

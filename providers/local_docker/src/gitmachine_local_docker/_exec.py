@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import errno
 import secrets
-from collections import deque
 from typing import TYPE_CHECKING
 
 import attrs
 
 from gitmachine import MachineError, Process
 from gitmachine.errors import file_error
+from gitmachine.streams import PushedOutputs
 from gitmachine_local_docker._errors import FOREIGN, PROVIDER
 from gitmachine_local_docker._words import embedded
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DockerProcess", "ExecSpec", "start_process"]
 
-HIGH_WATER_BYTES = 1 << 20
-LOW_WATER_BYTES = 256 << 10
 UNREAD_SECONDS = 5.0
 GREETING_SECONDS = 60.0
 
@@ -74,45 +72,6 @@ class ExecSpec:
     mark: str = ""
 
 
-class _Output:
-    """One of a command's streams, as an async iterator."""
-
-    def __init__(self, taken: Callable[[int], None]) -> None:
-        self._pieces: deque[bytes] = deque()
-        self._ended = False
-        self._taken = taken
-        self._waiter: asyncio.Future[None] | None = None
-
-    def __aiter__(self) -> _Output:
-        return self
-
-    async def __anext__(self) -> bytes:
-        while not self._pieces:
-            if self._ended:
-                raise StopAsyncIteration
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-        data = self._pieces.popleft() if len(self._pieces) == 1 else b"".join(self._pieces)
-        self._pieces.clear()
-        self._taken(len(data))
-        return data
-
-    def feed(self, data: bytes) -> None:
-        self._pieces.append(data)
-        self._wake()
-
-    def finish(self) -> None:
-        self._ended = True
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-
 class _Input:
     """The input of a command."""
 
@@ -147,9 +106,7 @@ class DockerProcess(Process):
         self._kill = kill
         self._resize = resize
         self._stdin = _Input(stream) if has_input else None
-        self._unread = 0
-        self._killed = False
-        self._outputs = (_Output(self._taken), _Output(self._taken))
+        self._outputs = PushedOutputs(stream.hold)
         self._token = token.encode()
         self._greeting: bytes | None = b""
         loop = asyncio.get_running_loop()
@@ -168,10 +125,7 @@ class DockerProcess(Process):
             data = self._greet(data)
         if not data:
             return
-        self._unread += len(data)
-        if self._unread > HIGH_WATER_BYTES and not self._killed:
-            self._stream.hold(True)
-        self._outputs[0 if number == 1 else 1].feed(data)
+        self._outputs.feed(1 if number == 1 else 2, data)
 
     def _greet(self, data: bytes) -> bytes:
         assert self._greeting is not None
@@ -186,14 +140,8 @@ class DockerProcess(Process):
             self.greeted.set_result(said.decode("utf-8", "replace"))
         return rest
 
-    def _taken(self, count: int) -> None:
-        self._unread -= count
-        if self._unread < LOW_WATER_BYTES:
-            self._stream.hold(False)
-
     def _stream_ended(self) -> None:
-        for output in self._outputs:
-            output.finish()
+        self._outputs.finish()
         if not self.greeted.done():
             self.greeted.set_result("!" + (self._greeting or b"").decode("utf-8", "replace"))
         if self._ending is None:
@@ -225,12 +173,12 @@ class DockerProcess(Process):
     @property
     def stdout(self) -> AsyncIterator[bytes]:
         """Standard output, as it arrives; with a terminal, everything."""
-        return self._outputs[0]
+        return self._outputs.stdout
 
     @property
     def stderr(self) -> AsyncIterator[bytes]:
         """Standard error, as it arrives."""
-        return self._outputs[1]
+        return self._outputs.stderr
 
     async def wait(self) -> int:
         """Wait for the exit code."""
@@ -240,8 +188,7 @@ class DockerProcess(Process):
         """Kill the whole process tree, and wait a moment for its output to end."""
         if self._over.done() or self._stream.lost:
             return
-        self._killed = True
-        self._stream.hold(False)
+        self._outputs.open_up()
         await self._kill()
         with contextlib.suppress(TimeoutError, MachineError):
             async with asyncio.timeout(UNREAD_SECONDS):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from typing import TYPE_CHECKING
 
 from gitmachine.execution import ByteWriter, Process
 from gitmachine.machines.channel import ChannelLostError
 from gitmachine.machines.channel.scanner import MarkerScanner
+from gitmachine.streams import PushedOutputs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,43 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = ["SSHProcess", "WatchedProcess"]
 
-HIGH_BYTES, LOW_BYTES = 2 << 20, 512 << 10
-"""How much output waits for its reader before no more is taken from the connection, and from where on it is again."""
 CHUNK_BYTES = 256 << 10
 END_SECONDS = 5.0
 """How long a killed command may take to be reported."""
 KILLED = 137
-
-
-class _Output:
-    """One stream of a process, as it arrives."""
-
-    def __init__(self, taken: Callable[[int], None]) -> None:
-        self._pieces: deque[bytes] = deque()
-        self._taken = taken
-        self._arrived = asyncio.Event()
-        self.ended = False
-
-    def __aiter__(self) -> _Output:
-        return self
-
-    async def __anext__(self) -> bytes:
-        while not self._pieces:
-            if self.ended:
-                raise StopAsyncIteration
-            self._arrived.clear()
-            await self._arrived.wait()
-        data = self._pieces.popleft()
-        self._taken(len(data))
-        return data
-
-    def add(self, data: bytes) -> None:
-        self._pieces.append(data)
-        self._arrived.set()
-
-    def end(self) -> None:
-        self.ended = True
-        self._arrived.set()
 
 
 class _Input:
@@ -122,18 +89,15 @@ class SSHProcess(Process):
         self._terminal = terminal
         self._killing = killing
         self._judge = judge
-        self._killed = False
         self._verdict: Exception | None = None
-        self._held = 0
-        self._paused = False
         self._over = asyncio.Event()
         self._code: int | None = None
         self._words: dict[int, str] = {}
-        self._streams = {1: _Output(self._took), 2: _Output(self._took)}
+        self._outputs = PushedOutputs(self._hold_back)
         self._stdin = _Input(self, b"\x04" if terminal else None)
         self._scanners = {1: self._scanner(1, token), 2: self._scanner(2, token)}
 
-    def _scanner(self, number: int, token: str) -> MarkerScanner:
+    def _scanner(self, number: StreamNumber, token: str) -> MarkerScanner:
         scanner = MarkerScanner(lambda data: self._output(number, data), lambda word: self._word(number, word))
         scanner.expect(token)
         return scanner
@@ -157,7 +121,7 @@ class SSHProcess(Process):
                 self.going.exception()
             self._finish(None)
 
-    def _word(self, number: int, word: str) -> None:
+    def _word(self, number: StreamNumber, word: str) -> None:
         word = word.rstrip("\r")  # a terminal ends lines so
         if not self.going.done() and number == 1:
             self.going.set_result(word)
@@ -166,24 +130,19 @@ class SSHProcess(Process):
             if word == "go":
                 return
         self._words[number] = word
-        self._streams[number].end()
+        self._outputs.stream(number).finish()
         if len(self._words) == 2:
             status = self._words[1]
             self._finish(int(status) & 255 if status.isdigit() else 255)
 
-    def _output(self, number: int, data: bytes) -> None:
-        if not self.going.done() or self._streams[number].ended:
-            return  # of the shell, before or after the command
-        self._streams[number].add(data)
-        self._held += len(data)
-        if self._held > HIGH_BYTES and not self._paused and not self._killed:
-            self._paused = True
-            self.session.pause_reading()
+    def _output(self, number: StreamNumber, data: bytes) -> None:
+        if self.going.done() and not self._outputs.stream(number).ended:  # else of the shell, before or after it
+            self._outputs.feed(number, data)
 
-    def _took(self, count: int) -> None:
-        self._held -= count
-        if self._paused and self._held < LOW_BYTES:
-            self._paused = False
+    def _hold_back(self, held: bool) -> None:
+        if held:
+            self.session.pause_reading()
+        else:
             self.session.resume_reading()
 
     def _finish(self, code: int | None) -> None:
@@ -191,8 +150,7 @@ class SSHProcess(Process):
             return
         self._code = code
         self._over.set()
-        for stream in self._streams.values():
-            stream.end()
+        self._outputs.finish()
         self.session.resume_reading()
 
     # To whoever holds it
@@ -231,12 +189,12 @@ class SSHProcess(Process):
     @property
     def stdout(self) -> AsyncIterator[bytes]:
         """Standard output, or everything that appears on the terminal."""
-        return self._streams[1]
+        return self._outputs.stdout
 
     @property
     def stderr(self) -> AsyncIterator[bytes]:
         """Standard error."""
-        return self._streams[2]
+        return self._outputs.stderr
 
     async def wait(self) -> int:
         """Wait for the exit code."""
@@ -251,8 +209,7 @@ class SSHProcess(Process):
         """Kill the whole tree, and wait a moment for the end."""
         if self._over.is_set():
             return
-        self._killed = True
-        self.session.resume_reading()  # the end stands behind what nobody has read
+        self._outputs.open_up()  # the end stands behind what nobody has read
         await self._killing(self)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(END_SECONDS):

@@ -287,19 +287,19 @@ async def test_spawning_in_a_missing_directory_is_refused_at_once(rig):
 
 async def test_output_that_nobody_reads_yet_is_held_back_and_complete(dash):
     process = await dash.spawn("head -c 30000000 /dev/zero; echo end >&2")
-    await dash.until(lambda: process.job._held_back, "the stream is held back")
-    assert process.job._waiting_bytes < 4 << 20
+    await dash.until(lambda: process.job.outputs.held_back, "the stream is held back")
+    assert process.job.outputs.waiting_bytes < 4 << 20
     other = await dash.sh("echo other")
     assert other.stdout == "other\n"
     result = await dash.finish(process)
     assert len(result.stdout_bytes) == 10 << 20
     assert result.stderr == "end\n"
-    await dash.until(lambda: not process.job._held_back, "the stream flows again")
+    await dash.until(lambda: not process.job.outputs.held_back, "the stream flows again")
 
 
 async def test_killing_a_process_whose_output_nobody_reads(rig):
     process = await rig.spawn("head -c 30000000 /dev/zero; sleep 600")
-    await rig.until(lambda: process.job._held_back, "the stream is held back")
+    await rig.until(lambda: process.job.outputs.held_back, "the stream is held back")
     await process.kill()
     assert await process.wait() == 137
     await process.kill()

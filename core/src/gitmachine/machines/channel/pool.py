@@ -227,7 +227,7 @@ class WarmPool:
     def _start_process(
         self, slot: Slot, request: ExecRequest, cwd: str, env: Mapping[str, str], *, announce: bool
     ) -> ChannelProcess:
-        job = StreamJob(lambda wanted: slot.set_reading(wanted=wanted))
+        job = StreamJob(lambda held_back: slot.set_reading(wanted=not held_back))
         mark = self._start(slot, job, request, cwd, env, announce=announce)
         self._count += 1
         return ChannelProcess(

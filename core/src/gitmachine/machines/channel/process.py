@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from typing import TYPE_CHECKING
 
 from gitmachine.execution import Process
 from gitmachine.machines.channel.job import Job
+from gitmachine.streams import PushedOutputs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,81 +16,30 @@ if TYPE_CHECKING:
 
 __all__ = ["ChannelProcess", "StreamJob"]
 
-HIGH_BYTES = 1 << 20
-LOW_BYTES = 256 << 10
-"""How much may wait for its reader before the shell's stream is held back, and how little before it goes on."""
-
-
-class _Pieces:
-    """One output stream: filled by the slot, emptied by one reader."""
-
-    def __init__(self, taken: Callable[[int], None]) -> None:
-        self._pieces: deque[bytes] = deque()
-        self._taken = taken
-        self._waiter: asyncio.Future[None] | None = None
-        self._complete = False
-
-    def put(self, data: bytes) -> None:
-        self._pieces.append(data)
-        self._wake()
-
-    def complete(self) -> None:
-        self._complete = True
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def __aiter__(self) -> _Pieces:
-        return self
-
-    async def __anext__(self) -> bytes:
-        while not self._pieces:
-            if self._complete:
-                raise StopAsyncIteration
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-        data = self._pieces.popleft()
-        self._taken(len(data))
-        return data
-
 
 class StreamJob(Job):
-    """A command whose output is read while it runs, in bounded memory."""
+    """A command whose output is read while it runs, in bounded memory.
 
-    def __init__(self, set_reading: Callable[[bool], None]) -> None:
+    Attributes:
+        outputs: what it prints.
+    """
+
+    def __init__(self, hold_back: Callable[[bool], None]) -> None:
         """Make a job.
 
         Args:
-            set_reading: lets the slot's stream flow, or holds it back.
+            hold_back: holds the slot's stream back, or lets it flow.
         """
         super().__init__()
-        self.streams: dict[StreamNumber, _Pieces] = {1: _Pieces(self._taken), 2: _Pieces(self._taken)}
-        self._set_reading = set_reading
-        self._waiting_bytes = 0
-        self._held_back = False
+        self.outputs = PushedOutputs(hold_back)
 
     def output(self, stream: StreamNumber, data: bytes) -> None:
         """Put a piece of output where its reader finds it."""
-        self._waiting_bytes += len(data)
-        self.streams[stream].put(data)
-        if self._waiting_bytes > HIGH_BYTES and not self._held_back:
-            self._held_back = True
-            self._set_reading(False)
+        self.outputs.feed(stream, data)
 
     def end_stream(self, stream: StreamNumber) -> None:
         """Let the reader come to an end behind what is there."""
-        self.streams[stream].complete()
-
-    def _taken(self, count: int) -> None:
-        self._waiting_bytes -= count
-        if self._held_back and self._waiting_bytes <= LOW_BYTES:
-            self._held_back = False
-            self._set_reading(True)
+        self.outputs.stream(stream).finish()
 
 
 class _NoInput:
@@ -146,12 +94,12 @@ class ChannelProcess(Process):
     @property
     def stdout(self) -> AsyncIterator[bytes]:
         """Standard output, as it arrives."""
-        return self.job.streams[1]
+        return self.job.outputs.stdout
 
     @property
     def stderr(self) -> AsyncIterator[bytes]:
         """Standard error, as it arrives."""
-        return self.job.streams[2]
+        return self.job.outputs.stderr
 
     async def wait(self) -> int:
         """Wait for the exit code."""

@@ -26,8 +26,8 @@ fail() { printf '@fail %s\n' "$1"; exit 3; }
 
 # Sets fields to what follows the name in /proc/$1/stat, which may hold blanks, parentheses and newlines; else fails.
 stat_of() {
-  fields=''
-  { while IFS= read -r part || [ -n "$part" ]; do fields="$fields $part"; done </proc/"$1"/stat; } 2>/dev/null
+  fields='' part=''
+  { while IFS= read -r part || [ -n "$part" ]; do fields="$fields $part" part=; done </proc/"$1"/stat; } 2>/dev/null
   fields=${fields##*") "}
   [ -n "$fields" ]
 }

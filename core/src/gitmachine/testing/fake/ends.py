@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from gitmachine.testing.fake.pipes import PipeReader, PipeWriter
+from gitmachine.pipes import PipeReader, PipeWriter
+from gitmachine.streams import NoOutput
 from gitmachine.testing.fake.process import FakeProcess
-from gitmachine.testing.fake.terminal import TERMINAL_SCRIPT, NoOutput, TerminalReader, TerminalWriter, set_size
+from gitmachine.testing.fake.terminal import TERMINAL_SCRIPT, TerminalReader, TerminalWriter, set_size
 
 if TYPE_CHECKING:
     from gitmachine.execution import ExecRequest
@@ -46,8 +47,8 @@ class Ends:
             child,
             body.tree,
             mark,
-            stdout=PipeReader(self.ours[0], body.adopt),
-            stderr=PipeReader(self.ours[1], body.adopt),
+            stdout=PipeReader(self.ours[0], adopt=body.adopt),
+            stderr=PipeReader(self.ours[1], adopt=body.adopt),
             stdin=PipeWriter(self.ours[2]) if len(self.ours) > 2 else None,
         )
 

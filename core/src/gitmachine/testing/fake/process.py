@@ -9,7 +9,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from gitmachine.execution import ByteWriter, Process
-from gitmachine.testing.fake.terminal import NoOutput, TerminalReader, set_size
+from gitmachine.testing.fake.terminal import TerminalReader, set_size
 
 if TYPE_CHECKING:
     import subprocess
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from gitmachine.errors import MachineLostError
     from gitmachine.execution import TerminalSize
-    from gitmachine.testing.fake.pipes import PipeReader, PipeWriter
+    from gitmachine.pipes import PipeReader, PipeWriter
+    from gitmachine.streams import NoOutput
     from gitmachine.testing.fake.tree import ProcessTree
 
 __all__ = ["FakeProcess"]

@@ -10,12 +10,12 @@ import struct
 import termios
 from typing import TYPE_CHECKING
 
-from gitmachine.testing.fake.pipes import PipeWriter
+from gitmachine.pipes import PipeWriter
 
 if TYPE_CHECKING:
     from gitmachine.execution import TerminalSize
 
-__all__ = ["TERMINAL_SCRIPT", "NoOutput", "TerminalReader", "TerminalWriter", "set_size"]
+__all__ = ["TERMINAL_SCRIPT", "TerminalReader", "TerminalWriter", "set_size"]
 
 TERMINAL_SCRIPT = 'exec <>"$0" >&0 2>&0; exec "$@"'
 """A shell that leads its session makes the terminal that it opens the controlling one, and becomes the command."""
@@ -100,21 +100,3 @@ class TerminalWriter(PipeWriter):
             if error.errno != errno.EIO:
                 raise
             raise BrokenPipeError("the terminal was hung up") from error
-
-
-class NoOutput:
-    """The standard error of a command on a terminal: nothing."""
-
-    ended = True
-
-    def __aiter__(self) -> NoOutput:
-        return self
-
-    async def __anext__(self) -> bytes:
-        raise StopAsyncIteration
-
-    def finish(self) -> None:
-        """Do nothing: it has ended."""
-
-    def close(self) -> None:
-        """Do nothing: it has ended."""
