@@ -348,6 +348,22 @@ async def test_a_container_without_an_init_process_is_the_same(making, docker):
         assert "trap" in inspect(docker, machine.id)["Config"]["Entrypoint"][2]
 
 
+@pytest.mark.parametrize("user", ["root", "user"])
+@pytest.mark.parametrize("shells", ["ready", "stopped"])
+async def test_what_is_left_is_killed_whatever_became_of_the_shells(user, shells, making, docker, monkeypatch):
+    monkeypatch.setattr("gitmachine_local_docker._container.SHELL_SECONDS", 1.0)
+    async with making.running(user=user) as machine:
+        await making.sh(machine, "setsid sleep 1234 >/dev/null 2>&1 & sleep 1234 >/dev/null 2>&1 &")
+        listed = "for c in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <$c; echo; done | grep -c '^sleep 1234' || :"
+        count = ("exec", machine.id, "sh", "-c", listed)
+        assert docker.docker(*count).stdout.strip() == "2"
+        if shells == "stopped":
+            stop = 'for d in /proc/[0-9]*; do case $(cat $d/cmdline) in sh) kill -STOP "${d#/proc/}" ;; esac; done'
+            docker.docker("exec", machine.id, "bash", "-c", stop)
+        await machine.terminate_processes()
+        assert docker.docker(*count).stdout.strip() == "0"
+
+
 async def test_a_terminal_is_one(making, docker):
     async with making.running(image=docker.busybox) as machine:
         size = attrs.evolve(ExecRequest(argv=["true"]), argv=("sh", "-c", "test -t 0 && test -t 1 && echo $TERM"))
