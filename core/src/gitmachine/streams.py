@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 __all__ = ["HIGH_BYTES", "LOW_BYTES", "NoOutput", "PushedOutputs", "PushedStream"]
 
-HIGH_BYTES, LOW_BYTES = 1 << 20, 256 << 10
+HIGH_BYTES = 1 << 20
+LOW_BYTES = 256 << 10
 """How much may wait for its reader before the connection is held back, and how little before it goes on."""
 
 
