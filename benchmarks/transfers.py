@@ -5,9 +5,11 @@ python -m benchmarks transfers
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -17,6 +19,8 @@ from benchmarks import places
 from benchmarks.peers import worker
 from benchmarks.report import Aim, interleaved, publish
 from gitmachine import GitMachine
+
+Turn = Callable[[], float | None]
 
 ROUNDS = 3
 OURS = "GitMachine"
@@ -44,6 +48,25 @@ def small_files(path: Path, count: int) -> Path:
     return path
 
 
+def _turns(contenders: dict[str, Turn]) -> dict[str, list[float]]:
+    """Let the contenders take turns, each with nothing left to be written by the one before.
+
+    What is written goes to the disk for a while after; of a gigabyte and more that costs whoever comes next, more than
+    what it does itself. Writing it out is nobody's time.
+    """
+
+    def settled(run: Turn) -> Turn:
+        def turn() -> float:
+            os.sync()
+            began = time.perf_counter()
+            own = run()
+            return time.perf_counter() - began if own is None else own
+
+        return turn
+
+    return interleaved({name: settled(run) for name, run in contenders.items()}, ROUNDS)
+
+
 def docker(place: Path, sources: dict[str, Path]) -> None:
     """Measure both ways against `docker cp`."""
     with places.docker() as engine, ExitStack() as stack:
@@ -65,7 +88,7 @@ def docker(place: Path, sources: dict[str, Path]) -> None:
                 # A directory that is there already becomes the parent of what is copied, so its contents are named.
                 there = f"{source}/." if source.is_dir() else str(source)
                 from_there = f"{inside}/." if source.is_dir() else inside
-                contenders: dict[str, Callable[[], float | None]] = {
+                contenders: dict[str, Turn] = {
                     "docker cp, in": partial(cp, there, inside),
                     f"{OURS}, in": up,
                     "docker cp, out": partial(cp, from_there, theirs),
@@ -74,7 +97,7 @@ def docker(place: Path, sources: dict[str, Path]) -> None:
                 aims = []
                 if name in {"1 GiB", "10 000 files"}:
                     aims = [Aim(f"{OURS}, {way}", f"docker cp, {way}", at_most=1) for way in ("in", "out")]
-                publish(f"p4-docker, {name}", interleaved(contenders, ROUNDS), against="docker cp, in", aims=aims)
+                publish(f"p4-docker, {name}", _turns(contenders), against="docker cp, in", aims=aims)
 
 
 def ssh(place: Path, sources: dict[str, Path]) -> None:
@@ -100,7 +123,7 @@ def ssh(place: Path, sources: dict[str, Path]) -> None:
                 inside = f"{source}/" if source.is_dir() else str(source)
                 theirs = place / f"theirs-{source.name}"
                 theirs.mkdir()
-                contenders: dict[str, Callable[[], float | None]] = {
+                contenders: dict[str, Turn] = {
                     "scp, in": partial(_run, [*scp, "-r", str(source), f"{remote}/"]),
                     "rsync, in": partial(_run, [*rsync, inside, f"{remote}/{source.name}" + "/" * source.is_dir()]),
                     f"{OURS}, in": up,
@@ -112,7 +135,7 @@ def ssh(place: Path, sources: dict[str, Path]) -> None:
                 if name in {"1 GiB", "10 000 files"}:
                     pairs = [(way, peer) for way in ("in", "out") for peer in ("scp", "rsync")]
                     aims = [Aim(f"{OURS}, {way}", f"{peer}, {way}", at_most=1) for way, peer in pairs]
-                publish(f"p4-ssh, {name}", interleaved(contenders, ROUNDS), against="scp, in", aims=aims)
+                publish(f"p4-ssh, {name}", _turns(contenders), against="scp, in", aims=aims)
             _run([*server.command(), server.there, f"rm -rf {place.name}"])
             shutil.rmtree(theirs)
 
@@ -131,14 +154,14 @@ def e2b(place: Path, sources: dict[str, Path]) -> None:
                 down = peers.enter_context(start(work="download", **here))
                 theirs = {"source": str(source), "target": str(place / "sdk"), "sandbox": gm.id, **options}
                 sdk = {way: peers.enter_context(worker("e2b_sdk_files", work=way, **theirs)) for way in WAYS}
-                contenders: dict[str, Callable[[], float | None]] = {
+                contenders: dict[str, Turn] = {
                     "E2B's SDK, in": sdk["upload"],
                     f"{OURS}, in": up,
                     "E2B's SDK, out": sdk["download"],
                     f"{OURS}, out": down,
                 }
                 aims = [Aim(f"{OURS}, {way}", f"E2B's SDK, {way}", at_most=1) for way in ("in", "out")]
-                publish(f"p4-e2b, {name}", interleaved(contenders, ROUNDS), against="E2B's SDK, in", aims=aims)
+                publish(f"p4-e2b, {name}", _turns(contenders), against="E2B's SDK, in", aims=aims)
 
 
 def _repository(place: Path) -> Path:
