@@ -100,9 +100,10 @@ async def bring_pack(
     revisions = "".join([*(f"{sha}\n" for sha in wanted), *(f"^{sha}\n" for sha in known)])
     if len(revisions) > MAX_LIST_BYTES:
         return False
-    request = script_request(_PACK, path, str(MAX_PACK_BYTES), stdin=revisions.encode(), timeout=PACK_SECONDS)
+    most = min(MAX_PACK_BYTES // 4, host.limits.max_pack_bytes)  # on a slow line nothing much is lost by the try
+    request = script_request(_PACK, path, str(most), stdin=revisions.encode(), timeout=PACK_SECONDS)
     try:
-        result = await machine.execute(attrs.evolve(request, max_output_bytes=2 * MAX_PACK_BYTES))
+        result = await machine.execute(attrs.evolve(request, max_output_bytes=most))
     except CommandTimeoutError:
         return False
     data = result.stdout_bytes
