@@ -6,6 +6,8 @@ One script is what somebody would write by hand: as few commands as possible. Th
 for TypeScript: one command in the machine for each step. Both clone inside the container, from a mounted repository;
 ours has no network and no mount, and everything goes through the host. Ours also asks the remote at the end.
 
+The container's start and end alone are measured too: they are what is left when everything else costs nothing.
+
 In the local sandbox the script has no machine at all, so there is no aim for it.
 """
 
@@ -23,6 +25,7 @@ from gitmachine import GitMachine
 ROUNDS = 7
 SIZES = {"120 commits": 120, "1 200 commits": 1_200, "6 000 commits": 6_000}
 SCRIPT, UPSTREAM, OURS = "script of docker and git", "the sequence of the TypeScript GitMachine", "GitMachine"
+FLOOR = "docker run and docker rm alone"
 _numbers = count()
 
 
@@ -38,6 +41,16 @@ def by_script(engine: places.Docker, remote: Path) -> Callable[[], None]:
             engine.run("exec", "-w", "/root/repo", box, "sh", "-c", "echo hi > new.txt")
             save = 'git -c user.name=Ada -c user.email=a@example.org commit -q -m auto && git push -q origin "$0"'
             engine.run("exec", "-w", "/root/repo", box, "sh", "-c", f"git add -A && {save}", branch)
+
+    return run
+
+
+def by_nothing(engine: places.Docker, remote: Path) -> Callable[[], None]:
+    """Return what no session can do without: the container's start and its end."""
+
+    def run() -> None:
+        with engine.container("-v", f"{remote}:/remote", "-w", "/root"):
+            pass
 
     return run
 
@@ -112,6 +125,7 @@ def docker(place: Path) -> None:
             places.make_repository(remote, commits)
             contenders = {
                 SCRIPT: by_script(engine, remote),
+                FLOOR: by_nothing(engine, remote),
                 UPSTREAM: by_upstream(engine, remote),
                 OURS: by_session("local_docker", engine.options, remote),
             }
