@@ -67,7 +67,8 @@ mkdir -- "$there" && unpack "$there" "$7" && mv -f -- "$there/content" "$1" || e
 )
 
 # $4 mode, $5 time (in UTC, as `touch -t` takes it) and $7 size of a file whose content is the input  $6 a name nobody
-# uses. The size is looked at because an input that was cut off ends like a complete one.
+# uses. The size is looked at because an input that was cut off ends like a complete one. The memory in which the kernel
+# keeps a large file that is to be replaced is let go first (GNU's dd knows how): it serves for the new one.
 KEEP = (
     _START
     + "command -v wc >/dev/null 2>&1 || exit 90\n"
@@ -75,6 +76,7 @@ KEEP = (
     + r"""
 there=$3/$6
 trap 'rm -f -- "$there"' EXIT
+if [ "$7" -ge 16777216 ] && [ -f "$1" ]; then dd if="$1" iflag=nocache count=0 2>/dev/null; fi
 (umask 077 && exec cat >"$there") || exit 93
 size=$(stat -c %s -- "$there" 2>/dev/null || wc -c <"$there") || exit 93
 [ "$size" -eq "$7" ] || { echo "$size of $7 bytes arrived" >&2; exit 93; }

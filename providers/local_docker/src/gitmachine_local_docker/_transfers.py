@@ -6,7 +6,6 @@ moves it there in one step. What this way cannot do, the contract's own way thro
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import posixpath
 import secrets
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import aiodocker
 
+from gitmachine.archives import look_at
 from gitmachine_local_docker._archives import get_archive, put_archive
 
 if TYPE_CHECKING:
@@ -29,12 +29,18 @@ if TYPE_CHECKING:
 
 __all__ = ["download", "upload"]
 
-# $1 the target, $2 the directory beside it to unpack in. Anything unusual is the other way's business.
+LARGE_BYTES = 16 << 20
+
+# $1 the target, $2 the directory beside it to unpack in, $3 file or directory, $4 large or nothing. Anything unusual is
+# the other way's business. The memory in which the kernel keeps a large file that is to be replaced is let go (GNU's dd
+# knows how): it serves for the new one, and memory that was not used before is the slowest of all.
 _STAGE = """\
 dir=${1%/*}; dir=${dir:-/}
 [ ! -e "$1" ] || { [ -f "$1" ] && [ "$3" = file ]; } || [ -L "$1" ] || exit 1
 [ ! -L "$1" ] || [ "$3" = file ] || exit 1
-mkdir -p -- "$dir" && mkdir -m 700 -- "$2"
+mkdir -p -- "$dir" && mkdir -m 700 -- "$2" || exit 1
+if [ "$4" ] && [ -f "$1" ]; then dd if="$1" iflag=nocache count=0 2>/dev/null; fi
+exit 0
 """
 _PLACE = 'mv -f -- "$2/it" "$1" && rmdir -- "$2"'
 _CLEAR = 'rm -rf -- "$2"'
@@ -47,10 +53,12 @@ async def upload(engine: Engine, container: str, script: Script, source: Path, t
         LocalFileError: `source` cannot be read.
         aiohttp.ClientError, OSError: the connection broke.
     """
-    kind = await asyncio.to_thread(lambda: "directory" if source.is_dir() and not source.is_symlink() else "file")
+    found = await look_at(source)
+    kind = "directory" if found.directory else "file"
+    large = "large" if (found.size or 0) >= LARGE_BYTES else ""
     target = target.rstrip("/")
     staging = posixpath.join(posixpath.dirname(target), f".gitmachine-{secrets.token_hex(8)}")
-    if posixpath.basename(target) in ("", ".", "..") or not (await script(_STAGE, target, staging, kind)).ok:
+    if posixpath.basename(target) in ("", ".", "..") or not (await script(_STAGE, target, staging, kind, large)).ok:
         return None
     done = False
     try:
