@@ -1,11 +1,11 @@
 """The supervisor as it gets into a sandbox: its modules, compiled, in one piece; `supervisor/boot.py` unpacks them."""
 
 from __future__ import annotations
-import __future__
 
-import ast
 import functools
 import marshal
+from importlib.abc import InspectLoader
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,9 +42,8 @@ def _source(name: str) -> str:
 
 
 def _code(name: str) -> CodeType:
-    """Compile a module without its docstrings; what it imports of `__future__` is told to the compiler instead."""
-    tree = ast.parse(_source(name))
-    tree.body = [line for line in tree.body if not (isinstance(line, ast.ImportFrom) and line.module == "__future__")]
-    flags = __future__.annotations.compiler_flag
-    code: CodeType = compile(tree, f"<{PACKAGES[-1]}.{name}>", "exec", flags, dont_inherit=True, optimize=2)
-    return code
+    """Return a module's code, as it is compiled and cached for whoever imports it."""
+    spec = find_spec(f"{PACKAGES[-1]}.{name}")
+    loader = spec.loader if spec is not None else None
+    code = loader.get_code(f"{PACKAGES[-1]}.{name}") if isinstance(loader, InspectLoader) else None
+    return code if code is not None else compile(_source(name), f"{name}.py", "exec", dont_inherit=True)

@@ -34,6 +34,9 @@ class Later:
 
 def boot(packages: "Sequence[str]", now: "Sequence[tuple[str, CodeType | str]]", later: "Mapping[str, bytes]") -> None:
     """Make packages, and modules in this order, of code or source; what comes later is loaded when it is asked for."""
+    # What the compiler has taken note of is imported all the same: for that, no file need be looked for.
+    sys.modules["__future__"] = type(sys)("__future__")
+    sys.modules["__future__"].annotations = None  # type: ignore[attr-defined]
     sys.meta_path.insert(0, Later(later))  # type: ignore[arg-type]  # a finder, as far as it is asked to be one
     for name, code in [*((package, "") for package in packages), *now]:
         module = type(sys)(name)
@@ -45,3 +48,4 @@ def boot(packages: "Sequence[str]", now: "Sequence[tuple[str, CodeType | str]]",
             module.__package__ = package if code else name
             setattr(sys.modules[package], own, module)
         exec(code, module.__dict__)
+    del sys.modules["__future__"]
