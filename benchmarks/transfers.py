@@ -1,6 +1,8 @@
 """P4: one large file and ten thousand small ones, into a machine and out of it, against `docker cp`.
 
-python -m benchmarks transfers
+python -m benchmarks transfers [docker] [ssh] [e2b] [1 GiB] [...] [again]
+
+Without words everything is measured; `again` copies in place of the copies of the turn before.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -20,6 +22,9 @@ from benchmarks.peers import worker
 from benchmarks.report import Aim, interleaved, publish
 from gitmachine import GitMachine
 
+ANEW = "again" not in sys.argv
+"""Whether each copy is made where nothing is. A copy in place of another one is another thing: ours replaces a file in
+one step, with the data of the new one on its way to the disk before (which ext4 sees to); `docker cp` removes first."""
 Turn = Callable[[], float | None]
 
 ROUNDS = 3
@@ -48,15 +53,22 @@ def small_files(path: Path, count: int) -> Path:
     return path
 
 
-def _turns(contenders: dict[str, Turn]) -> dict[str, list[float]]:
-    """Let the contenders take turns, each with nothing left to be written by the one before.
+def aside(path: str) -> str:
+    """Return the script that gets a copy out of the way: a tree only moves, since ext4 is slow after many removals."""
+    return f"if [ -d {path} ]; then mv {path} $(mktemp -d {path}.XXXXXX)/; else rm -f {path}; fi"
+
+
+def _turns(contenders: dict[str, Turn], clear: Mapping[str, Callable[[], object]]) -> dict[str, list[float]]:
+    """Let the contenders take turns, each with nothing left to be written by the one before, and nothing in its way.
 
     What is written goes to the disk for a while after; of a gigabyte and more that costs whoever comes next, more than
     what it does itself. Writing it out is nobody's time.
     """
 
-    def settled(run: Turn) -> Turn:
+    def settled(name: str, run: Turn) -> Turn:
         def turn() -> float:
+            if name in clear and ANEW:
+                clear[name]()
             os.sync()
             began = time.perf_counter()
             own = run()
@@ -64,7 +76,7 @@ def _turns(contenders: dict[str, Turn]) -> dict[str, list[float]]:
 
         return turn
 
-    return interleaved({name: settled(run) for name, run in contenders.items()}, ROUNDS)
+    return interleaved({name: settled(name, run) for name, run in contenders.items()}, ROUNDS)
 
 
 def docker(place: Path, sources: dict[str, Path]) -> None:
@@ -77,7 +89,7 @@ def docker(place: Path, sources: dict[str, Path]) -> None:
         back = place / "back"
         for name, source in sources.items():
             with ExitStack() as machines:
-                start = partial(worker, "machine", python=sys.executable, **options)
+                start = partial(worker, "machine", python=sys.executable, anew=ANEW, **options)
                 up = machines.enter_context(start(work="upload", source=str(source), target="/tmp/up"))
                 given = {"local": str(source), "source": "/tmp/down", "target": str(back / f"ours-{source.name}")}
                 down = machines.enter_context(start(work="download", **given))
@@ -97,7 +109,11 @@ def docker(place: Path, sources: dict[str, Path]) -> None:
                 aims = []
                 if name in {"1 GiB", "10 000 files"}:
                     aims = [Aim(f"{OURS}, {way}", f"docker cp, {way}", at_most=1) for way in ("in", "out")]
-                publish(f"p4-docker, {name}", _turns(contenders), against="docker cp, in", aims=aims)
+                clear = {
+                    "docker cp, in": partial(engine.run, "exec", container, "sh", "-c", aside(f"/tmp/{source.name}")),
+                    "docker cp, out": partial(_run, ["sh", "-c", aside(theirs)]),
+                }
+                publish(f"p4-docker, {name}", _turns(contenders, clear), against="docker cp, in", aims=aims)
 
 
 def ssh(place: Path, sources: dict[str, Path]) -> None:
@@ -108,7 +124,8 @@ def ssh(place: Path, sources: dict[str, Path]) -> None:
         scp, shell = server.command("scp"), " ".join(server.command())
         for name, source in sources.items():
             with ExitStack() as machines:
-                start = partial(worker, "machine", python=sys.executable, provider="ssh", options=server.options)
+                ours = {"provider": "ssh", "options": server.options, "anew": ANEW}
+                start = partial(worker, "machine", python=sys.executable, **ours)
                 up = machines.enter_context(start(work="upload", source=str(source), target=f"{place.name}/up"))
                 given = {
                     "local": str(source),
@@ -135,7 +152,10 @@ def ssh(place: Path, sources: dict[str, Path]) -> None:
                 if name in {"1 GiB", "10 000 files"}:
                     pairs = [(way, peer) for way in ("in", "out") for peer in ("scp", "rsync")]
                     aims = [Aim(f"{OURS}, {way}", f"{peer}, {way}", at_most=1) for way, peer in pairs]
-                publish(f"p4-ssh, {name}", _turns(contenders), against="scp, in", aims=aims)
+                inner = partial(_run, [*server.command(), server.there, aside(f"{place.name}/{source.name}")])
+                outer = partial(_run, ["sh", "-c", aside(str(theirs / source.name))])
+                clear = {"scp, in": inner, "rsync, in": inner, "scp, out": outer, "rsync, out": outer}
+                publish(f"p4-ssh, {name}", _turns(contenders, clear), against="scp, in", aims=aims)
             _run([*server.command(), server.there, f"rm -rf {place.name}"])
             shutil.rmtree(theirs)
 
@@ -161,7 +181,7 @@ def e2b(place: Path, sources: dict[str, Path]) -> None:
                     f"{OURS}, out": down,
                 }
                 aims = [Aim(f"{OURS}, {way}", f"E2B's SDK, {way}", at_most=1) for way in ("in", "out")]
-                publish(f"p4-e2b, {name}", _turns(contenders), against="E2B's SDK, in", aims=aims)
+                publish(f"p4-e2b, {name}", _turns(contenders, {}), against="E2B's SDK, in", aims=aims)
 
 
 def _repository(place: Path) -> Path:
@@ -175,13 +195,16 @@ def _run(argv: list[str]) -> None:
 
 
 def main() -> None:
-    """Measure every provider that can be had."""
+    """Measure every provider and size that can be had, or those that are named."""
+    measures = {"docker": docker, "ssh": ssh, "e2b": e2b}
+    sizes = [size for size in (*FILES, *TREES) if size in sys.argv] or [*FILES, *TREES]
     with places.folder() as place:
-        sources = {name: large_file(place / f"file{count}", count) for name, count in FILES.items()}
-        sources |= {name: small_files(place / f"tree{count}", count) for name, count in TREES.items()}
-        docker(place, sources)
-        ssh(place, sources)
-        e2b(place, {name: sources[name] for name in sources if name not in {"256 MiB", "1 GiB", "10 000 files"}})
+        sources = {name: large_file(place / f"file{count}", count) for name, count in FILES.items() if name in sizes}
+        trees = {name: small_files(place / f"tree{count}", count) for name, count in TREES.items() if name in sizes}
+        sources |= trees
+        for name in [name for name in measures if name in sys.argv] or measures:
+            large = {"256 MiB", "1 GiB", "10 000 files"} if name == "e2b" else set[str]()
+            measures[name](place, {size: sources[size] for size in sources if size not in large})
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Runs in the project's own environment, in a process of its own so that its memor
 """
 
 import asyncio
+import os
 from pathlib import Path
 
 from work import arguments, serve_async
@@ -43,10 +44,22 @@ async def download() -> None:
     await machine.download(given["source"], Path(given["target"]))
 
 
+async def clear() -> None:
+    # As `aside` in ../transfers.py: a tree only moves, since ext4 is slow after many removals.
+    target = given["target"]
+    script = f"if [ -d {target} ]; then mv {target} $(mktemp -d {target}.XXXXXX)/; else rm -f {target}; fi"
+    if given["work"] == "upload":
+        await machine.execute(ExecRequest(shell=script))
+    else:
+        await (await asyncio.create_subprocess_shell(script)).wait()
+    os.sync()
+
+
 loop.run_until_complete(machine.start())
 try:
     if given["work"] == "download":
         loop.run_until_complete(machine.upload(Path(given["local"]), given["source"]))
-    serve_async(loop, {"stream": stream, "upload": upload, "download": download}[given["work"]])
+    works = {"stream": stream, "upload": upload, "download": download}
+    serve_async(loop, works[given["work"]], clear if given.get("anew") else None)
 finally:
     loop.run_until_complete(machine.stop())

@@ -32,9 +32,11 @@ def serve(work) -> None:
         print(time.perf_counter() - began, flush=True)
 
 
-def serve_async(loop: asyncio.AbstractEventLoop, work) -> None:
-    """Work once for each line, on a loop."""
+def serve_async(loop: asyncio.AbstractEventLoop, work, before=None) -> None:
+    """Work once for each line, on a loop; what comes before is not counted."""
     for _ in _words():
+        if before is not None:
+            loop.run_until_complete(before())
         began = time.perf_counter()
         loop.run_until_complete(work())
         print(time.perf_counter() - began, flush=True)
