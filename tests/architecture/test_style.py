@@ -100,10 +100,17 @@ def test_no_shell_reads_a_string_on_the_host(shipped):
     assert wrong == []
 
 
+INTO_THE_SANDBOX = {"_payload", "boot"}
+"""Modules of the local provider that hand our own compiled code to a sandbox, before anything else is in it."""
+
+
 def test_no_object_is_deserialised_into_code_or_left_to_the_garbage_collector(shipped):
     wrong = []
     for source in shipped:
-        wrong += [source.where(i.line) for i in source.imports() if i.module in {"pickle", "marshal", "shelve", "dill"}]
+        refused = {"pickle", "shelve", "dill", "marshal"}
+        if "gitmachine_local" in source.path.parts and source.path.stem in INTO_THE_SANDBOX:
+            refused.remove("marshal")
+        wrong += [source.where(i.line) for i in source.imports() if i.module in refused]
         wrong += [
             source.where(node.lineno)
             for node in ast.walk(source.tree)
