@@ -115,6 +115,21 @@ async def test_stop_does_not_wait_and_leaves_no_volume(making, docker):
     assert docker.docker("volume", "inspect", mount["Name"], code=None).returncode != 0
 
 
+@pytest.mark.parametrize("freeze", ["pause", "snapshot", "fork"])
+async def test_a_container_is_frozen_as_soon_as_it_has_started_and_goes_on(freeze, making):
+    # Its first shell is being opened just then, and an engine in whose middle of that it is frozen never answers again.
+    async with making.running() as machine:
+        async with asyncio.timeout(60):
+            if freeze == "pause":
+                await machine.pause()
+                await machine.resume()
+            elif freeze == "snapshot":
+                await machine.delete_snapshot(await machine.snapshot())
+            else:
+                await (await machine.fork()).stop()
+        assert (await making.sh(machine, "echo on")).stdout == "on\n"
+
+
 SILENT = [{"Tty": True}, {"Entrypoint": ["sh", "-c", "exec sleep 1000"]}]
 
 

@@ -153,6 +153,7 @@ class DockerMachine(FilingMachine):
     async def pause(self) -> None:
         """Freeze every process, by the cgroup's freezer."""
         engine = await self._reach()
+        await self._warmed()
         with machine_errors(engine.dialer, self._id, "pause"):
             try:
                 await engine.pause(self._known())
@@ -260,7 +261,11 @@ class DockerMachine(FilingMachine):
         return await pool.spawn(request, cwd=cwd, env=env)
 
     async def _warmed(self) -> None:
-        """Wait for the first shell: a command that did not would have another one opened."""
+        """Wait for the first shell: a command that did not would have another one opened.
+
+        And a container that is frozen while runc has a process of it half started (a commit freezes it, too) makes the
+        engine hang in it for ever: containerd holds its lock until that process answers, which is frozen.
+        """
         if self._warming is not None:
             await asyncio.wait([self._warming])
             self._warming = None
@@ -303,6 +308,7 @@ class DockerMachine(FilingMachine):
     async def snapshot(self, name: str | None = None) -> str:
         """Make an image of the container's disk (not of its volumes), and return its name."""
         container, about, _ = await self._ready()
+        await self._warmed()
         with machine_errors(container.engine.dialer, container.id, "snapshot"):
             return await take_snapshot(container.engine, container.id, about.user, name)
 
@@ -324,6 +330,7 @@ class DockerMachine(FilingMachine):
         Volumes with a name and directories of the host are shared; ports are published where the engine chooses.
         """
         container, about, _ = await self._ready()
+        await self._warmed()
         engine = container.engine
         taking = asyncio.ensure_future(take_snapshot(engine, container.id, about.user, None, copy=True))
         try:
