@@ -168,7 +168,8 @@ async def test_a_start_that_is_cancelled_leaves_nothing(moment, making, docker, 
 
 async def test_a_start_that_fails_half_way_leaves_nothing(making, docker):
     with pytest.raises(MachineStartError, match=r"has no user nobody-has-this-name.*another `user`"):
-        await DockerMachine(making.config(user="nobody-has-this-name")).start()
+        async with asyncio.timeout(30):  # the container says at once that it cannot be prepared
+            await DockerMachine(making.config(user="nobody-has-this-name")).start()
     with pytest.raises(MachineStartError, match=r"not found.*docker network create"):
         await DockerMachine(making.config(network="no-such-network")).start()
     with pytest.raises(MachineStartError, match="`runtime`"):

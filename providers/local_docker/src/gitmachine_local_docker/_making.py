@@ -110,9 +110,9 @@ class Making:
 
         def hear(_: int, data: bytes) -> None:
             heard.extend(data)
-            if not said.done() and (heard.endswith(b"\n") or len(heard) > MAX_SAID_BYTES):
-                found = announced(bytes(heard))
-                if found is not None or len(heard) > MAX_SAID_BYTES:
+            if not said.done():
+                over, found = announced(bytes(heard))
+                if over or len(heard) > MAX_SAID_BYTES:
                     said.set_result(found)
 
         stream.deliver(hear, lambda: None if said.done() else said.set_result(None))

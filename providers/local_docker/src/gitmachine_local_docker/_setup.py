@@ -81,11 +81,13 @@ def prepared(main: str, *words: str) -> list[str]:
     return ["sh", "-c", _ANNOUNCED.format(setup=SETUP, main=main), "sh", *words]
 
 
-def announced(output: bytes) -> Profile | None:
-    """Return what the output of `prepared` says, or None while it is not all there, or when `SETUP` failed."""
+def announced(output: bytes) -> tuple[bool, Profile | None]:
+    """Return whether the output of `prepared` is all there, and what it says; None when `SETUP` failed."""
     end = _END.search(output)
-    lines = output[: end.start()].decode("utf-8", "surrogateescape").split("\n", 3) if end is not None else []
-    return _profile(lines) if end is not None and end[1] == b"0" and len(lines) == 4 else None
+    if end is None:
+        return False, None
+    lines = output[: end.start()].decode("utf-8", "surrogateescape").split("\n", 3)
+    return True, _profile(lines) if end[1] == b"0" and len(lines) == 4 else None
 
 
 @attrs.frozen(kw_only=True)
