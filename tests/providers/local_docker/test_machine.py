@@ -130,6 +130,25 @@ async def test_a_container_is_frozen_as_soon_as_it_has_started_and_goes_on(freez
         assert (await making.sh(machine, "echo on")).stdout == "on\n"
 
 
+@pytest.mark.parametrize("freeze", ["pause", "snapshot"])
+async def test_a_container_is_frozen_between_the_starts_of_processes(freeze, making):
+    async with making.running() as machine:
+        # More at once than there are shells, so that some are opened; and some that need an exec of their own.
+        working = [asyncio.ensure_future(making.sh(machine, "sleep 0.2; echo on")) for _ in range(6)]
+        spawning = [asyncio.ensure_future(machine.spawn(ExecRequest(argv=["cat"], open_stdin=True))) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        async with asyncio.timeout(120):
+            if freeze == "pause":
+                await machine.pause()
+                await machine.resume()
+            else:
+                await machine.delete_snapshot(await machine.snapshot())
+            assert [(await work).stdout for work in working] == ["on\n"] * 6
+            for process in [await spawn for spawn in spawning]:
+                await process.kill()
+        assert (await making.sh(machine, "echo on")).stdout == "on\n"
+
+
 SILENT = [{"Tty": True}, {"Entrypoint": ["sh", "-c", "exec sleep 1000"]}]
 
 

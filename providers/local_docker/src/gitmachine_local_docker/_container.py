@@ -16,6 +16,7 @@ from gitmachine.execution import run_process
 from gitmachine.machines.channel import kill_script, machine_mark, new_mark
 from gitmachine_local_docker._errors import FOREIGN, is_missing, lost, machine_errors, out_of_reach
 from gitmachine_local_docker._exec import DockerProcess, ExecSpec, start_process
+from gitmachine_local_docker._starts import Starts
 
 if TYPE_CHECKING:
     from gitmachine import ExecResult
@@ -75,12 +76,14 @@ class Container:
         id: the engine's id of it.
         engine: where it is.
         mark: what the processes of its commands are known by, whichever client started them.
+        starts: what is being started in it.
     """
 
     def __init__(self, engine: Engine, container: str) -> None:
         self.engine = engine
         self.id = container
         self.mark = machine_mark(container)
+        self.starts = Starts()
         self.oom_kills = 0
         """How often the kernel had killed for want of memory when it was last asked."""
         self._oom_at = -1.0
@@ -107,9 +110,10 @@ class Container:
 
     async def _start(self, spec: ExecSpec, operation: str) -> DockerProcess:
         with machine_errors(self.engine.dialer, self.id, operation):
-            return await start_process(
-                self.engine, self.id, spec, kill=lambda: self.kill(spec.mark), exit_code=self.exit_code
-            )
+            async with self.starts.one():
+                return await start_process(
+                    self.engine, self.id, spec, kill=lambda: self.kill(spec.mark), exit_code=self.exit_code
+                )
 
     async def run(
         self,

@@ -30,6 +30,8 @@ from gitmachine_local_docker._warm import warm_pool
 from gitmachine_local_docker.config import DockerConfig, movable
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from gitmachine import ExecRequest, ExecResult, Process
     from gitmachine.machines.channel import WarmPool
     from gitmachine_local_docker._exec import DockerProcess
@@ -153,16 +155,14 @@ class DockerMachine(FilingMachine):
     async def pause(self) -> None:
         """Freeze every process, by the cgroup's freezer."""
         engine = await self._reach()
-        await self._warmed()
-        with machine_errors(engine.dialer, self._id, "pause"):
-            try:
-                await engine.pause(self._known())
-            except aiodocker.DockerError as error:
-                if "already paused" not in error.message:
-                    raise
+        async with self._nothing_starts(lasting=True):
+            with machine_errors(engine.dialer, self._id, "pause"):
+                try:
+                    await engine.pause(self._known())
+                except aiodocker.DockerError as error:
+                    if "already paused" not in error.message:
+                        raise
         self._state = MachineState.PAUSED
-        if self._pool is not None:
-            self._pool.pause()
 
     async def resume(self) -> None:
         """Continue what `pause` froze."""
@@ -261,14 +261,37 @@ class DockerMachine(FilingMachine):
         return await pool.spawn(request, cwd=cwd, env=env)
 
     async def _warmed(self) -> None:
-        """Wait for the first shell: a command that did not would have another one opened.
-
-        And a container that is frozen while runc has a process of it half started (a commit freezes it, too) makes the
-        engine hang in it for ever: containerd holds its lock until that process answers, which is frozen.
-        """
+        """Wait for the first shell: a command that did not would have another one opened."""
         if self._warming is not None:
             await asyncio.wait([self._warming])
             self._warming = None
+
+    @contextlib.asynccontextmanager
+    async def _nothing_starts(self, *, lasting: bool = False) -> AsyncIterator[None]:
+        """Have the container frozen (a commit does so, too) only while no process of it is half started.
+
+        Else the engine hangs in it for ever: containerd holds its lock until runc's child answers, which is frozen.
+
+        Args:
+            lasting: open no shell afterwards, either, unless it failed.
+        """
+        await self._warmed()
+        container, pool = self._container, self._pool
+        if pool is not None:
+            pool.pause()
+        done = False
+        try:
+            if pool is not None:
+                await pool.opened()
+            if container is None:
+                yield
+            else:
+                async with container.starts.none():
+                    yield
+            done = True
+        finally:
+            if pool is not None and not (done and lasting):
+                pool.resume()
 
     def _surroundings(self, request: ExecRequest, about: Profile) -> tuple[str, dict[str, str]]:
         env = dict(request.env)
@@ -308,9 +331,9 @@ class DockerMachine(FilingMachine):
     async def snapshot(self, name: str | None = None) -> str:
         """Make an image of the container's disk (not of its volumes), and return its name."""
         container, about, _ = await self._ready()
-        await self._warmed()
-        with machine_errors(container.engine.dialer, container.id, "snapshot"):
-            return await take_snapshot(container.engine, container.id, about.user, name)
+        async with self._nothing_starts():
+            with machine_errors(container.engine.dialer, container.id, "snapshot"):
+                return await take_snapshot(container.engine, container.id, about.user, name)
 
     async def snapshots(self) -> list[str]:
         """Return the names of the images that were made of this container, oldest first."""
@@ -330,16 +353,16 @@ class DockerMachine(FilingMachine):
         Volumes with a name and directories of the host are shared; ports are published where the engine chooses.
         """
         container, about, _ = await self._ready()
-        await self._warmed()
         engine = container.engine
-        taking = asyncio.ensure_future(take_snapshot(engine, container.id, about.user, None, copy=True))
-        try:
-            with machine_errors(engine.dialer, container.id, "fork"):
-                image = await asyncio.shield(taking)
-        except asyncio.CancelledError:
-            with contextlib.suppress(MachineError, *FOREIGN):
-                await engine.delete_image(await taking)
-            raise
+        async with self._nothing_starts():
+            taking = asyncio.ensure_future(take_snapshot(engine, container.id, about.user, None, copy=True))
+            try:
+                with machine_errors(engine.dialer, container.id, "fork"):
+                    image = await asyncio.shield(taking)
+            except asyncio.CancelledError:
+                with contextlib.suppress(MachineError, *FOREIGN):
+                    await engine.delete_image(await taking)
+                raise
         config = attrs.evolve(
             self.config,
             image=image,

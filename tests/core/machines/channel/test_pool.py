@@ -513,3 +513,17 @@ async def test_more_servers_than_shells_may_be_kept_cost_the_oldest_its_output(m
         await rig.sh("sleep 600 & :")
     await rig.until(lambda: len(rig.slots._tainted) == 2, "the oldest are closed")
     assert (await rig.sh("echo on")).stdout == "on\n"
+
+
+async def test_after_a_pause_shells_that_are_being_opened_can_be_waited_for_and_no_more_are(dash):
+    running = [asyncio.ensure_future(dash.sh("echo on")) for _ in range(3)]
+    await dash.until(lambda: dash.slots._openers, "shells are being opened")
+    dash.pool.pause()
+    await dash.pool.opened()
+    assert not dash.slots._openers
+    opened = len(dash.duplexes)
+    running += [asyncio.ensure_future(dash.sh("sleep 0.1; echo on")) for _ in range(4)]
+    await dash.pool.opened()
+    assert len(dash.duplexes) == opened
+    dash.pool.resume()
+    assert [(await work).stdout for work in running] == ["on\n"] * 7

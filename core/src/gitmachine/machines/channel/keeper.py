@@ -94,6 +94,11 @@ class SlotKeeper:
         """Judge nothing by the time it takes, and open nothing, until `resume`."""
         self._clock.pause()
 
+    async def opened(self, seconds: float) -> None:
+        """Wait for the shells that are being opened, at most so long."""
+        if self._openers:
+            await asyncio.wait(set(self._openers), timeout=seconds)
+
     def resume(self) -> None:
         """Go on."""
         self._clock.resume()
@@ -122,6 +127,8 @@ class SlotKeeper:
     def _hurry(self) -> None:
         """Open another shell when commands come faster, again and again, than a shell prepares for them."""
         self._hurried += 1
+        if self.paused or self.closed:
+            return
         if self._hurried >= HURRIES and len(self._all) - len(self._tainted) + self._opening < min(
             ROTATING, self._limit
         ):

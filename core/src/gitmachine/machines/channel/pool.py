@@ -40,6 +40,8 @@ __all__ = ["WarmPool"]
 
 LARGEST_INPUT_BYTES = 256 << 20
 """More input than this goes the plain way: unread, it would have to be sent all the same."""
+PAUSE_SECONDS = 10.0
+"""How long a shell that is being opened may hold up a pause."""
 PAUSED_KILL_SECONDS = 1.0
 """How long a kill is waited for in a paused machine; it is carried out when the machine goes on."""
 
@@ -117,6 +119,13 @@ class WarmPool:
         Optional; what runs meanwhile simply stands still.
         """
         self._slots.pause()
+
+    async def opened(self, seconds: float = PAUSE_SECONDS) -> None:
+        """Wait for the shells that are being opened, at most so long; after `pause` no more are.
+
+        For machines that must not be frozen while a process of theirs is half started.
+        """
+        await self._slots.opened(seconds)
 
     def resume(self) -> None:
         """Take notice that the machine goes on."""
