@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -120,11 +122,22 @@ class ShellDuplex(asyncio.SubprocessProtocol):
                 async with asyncio.timeout(2):
                     await self._exited.wait()
             if not self._exited.is_set():
+                for waiting in _waiting_below(self.pid):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(waiting, signal.SIGKILL)  # stopped, it would not see the end of its input
                 self._transport.kill()
                 async with asyncio.timeout(30):
                     await self._exited.wait()
         finally:
             self._transport.close()
+
+
+def _waiting_below(shell: int) -> list[int]:
+    """Return the process that waits for a command in a shell, if there is one."""
+    with contextlib.suppress(OSError):
+        children = Path(f"/proc/{shell}/task/{shell}/children").read_text().split()
+        return [int(pid) for pid in children if b"-s" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")]
+    return []
 
 
 class ChannelMachine(FakeMachine):
