@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -22,11 +23,12 @@ from gitmachine.errors import (
     QuotaError,
 )
 from gitmachine.execution import ExecRequest
+from gitmachine.git.packs import MAX_PACK_BYTES
 from gitmachine.machine import MachineState
 from gitmachine.machines.managed import Deadlines, ManagedMachine
 from gitmachine.state.places import Places
 from gitmachine.testing import FakeMachine, FaultyMachine
-from support.repos import git, make_remote, show
+from support.repos import add_commit, git, make_remote, show
 
 SHORT = Deadlines(start=0.3, pause=0.3, resume=0.3, stop=0.3, files=0.3, spawn=0.3, cancel=0.3)
 
@@ -208,11 +210,15 @@ async def test_a_connection_that_is_cut_while_the_work_comes_out_is_an_error_and
         assert show(remote, "feature:p.txt") == "precious"
 
 
+@pytest.mark.parametrize("operation", ["execute", "spawn"])
 async def test_a_machine_that_dies_while_the_repository_goes_in_fails_the_start_and_leaves_nothing(
-    faulty: FaultyMachine, tmp_path: Path
+    operation, faulty: FaultyMachine, tmp_path: Path
 ):
+    # A small repository is the input of a command; a large one comes by git's protocol.
     remote = make_remote(tmp_path / "remote.git")
-    faulty.die_at("spawn")
+    if operation == "spawn":
+        add_commit(remote, "main", {"large": os.urandom(MAX_PACK_BYTES + 1)})
+    faulty.die_at(operation)
     gm = AsyncGitMachine(faulty, repository=str(remote), session="feature")
     async with asyncio.timeout(60):
         with pytest.raises(GitMachineError):
