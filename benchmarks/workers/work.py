@@ -5,6 +5,15 @@ import json
 import resource
 import sys
 import time
+from pathlib import Path
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process has had; `getrusage` would include its parent's, before the exec."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM:")) * 1024
 
 
 def arguments() -> dict:
@@ -19,7 +28,7 @@ def _words():
         if not word:
             return
         if word == "memory":
-            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, flush=True)
+            print(peak_bytes(), flush=True)
         else:
             yield word
 
