@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import threading
 
 import pytest
 
@@ -63,6 +64,26 @@ async def test_there_is_a_write_ahead_log_except_on_network_file_systems(places,
             await journal.begin_machine(MachineRecord(key=new_key(), provider="p", repository=new_key(), session="s"))
             found = await journal._worker.call(lambda: journal._connection.execute("PRAGMA journal_mode").fetchone()[0])
     assert found == mode
+
+
+def test_the_log_waits_for_another_process_that_makes_it_too(places, monkeypatch):
+    schema._create(places.journal)
+    other = sqlite3.connect(places.journal, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    release = threading.Timer(0.5, lambda: other.execute("COMMIT"))
+    try:
+        release.start()
+        schema.connect(places.journal).close()
+        release.join()
+
+        edit(places.journal, "PRAGMA journal_mode = DELETE")
+        other.execute("BEGIN IMMEDIATE")
+        monkeypatch.setattr(schema, "BUSY_SECONDS", 0.2)
+        with pytest.raises(StateError, match=r"locked by another process for 0\.2 s: end that process"):
+            schema.connect(places.journal)
+    finally:
+        release.join()
+        other.close()
 
 
 async def test_a_newer_journal_is_refused_and_left_alone(used):

@@ -156,11 +156,26 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     if check_version(connection, path) < SCHEMA:
         _migrate(connection, path)
     mode = "WAL" if supports_wal(path) else "DELETE"
-    if connection.execute("PRAGMA journal_mode").fetchone()[0].upper() != mode:
-        connection.execute(f"PRAGMA journal_mode = {mode}")
+    _switch(connection, mode)
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("SELECT count(*) FROM machines, bindings, intents WHERE 0").fetchone()
+
+
+def _switch(connection: sqlite3.Connection, mode: str) -> None:
+    """Give the file its journal mode, which it keeps.
+
+    SQLite's own waiting does not reach a change of the mode: it reads first, and a reader that wants to write while
+    another process does fails at once. The other may be one that opens the new journal too.
+    """
+    deadline = time.monotonic() + BUSY_SECONDS
+    while connection.execute("PRAGMA journal_mode").fetchone()[0].upper() != mode:
+        try:
+            connection.execute(f"PRAGMA journal_mode = {mode}")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
