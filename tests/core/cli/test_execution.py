@@ -40,6 +40,12 @@ def gone() -> bool:
     return not sleepers()
 
 
+def logged(gitmachine: Run, machine: str) -> list[dict[str, Any]]:
+    """Return the machine's commands as the command log has them."""
+    found: list[dict[str, Any]] = json.loads(gitmachine("logs", machine, "--json").stdout)["commands"]
+    return found
+
+
 @pytest.fixture
 def gitmachine(inside: Run) -> Run:
     """Run what nothing waits for in this process."""
@@ -81,8 +87,12 @@ def test_a_client_that_ends_takes_its_command_along_and_leaves_the_machine(
 ) -> None:
     run = begin("exec", machine, "--", "sh", "-c", f"echo x > x; echo up; sleep {MARK}")
     assert run.read_line() == "up\n"
+    run.until(lambda: [one["state"] for one in logged(gitmachine, machine)] == ["running"])
     run.signal(number)
     assert run.process.wait(60) == code
+    (entry,) = logged(gitmachine, machine)
+    assert f"sleep {MARK}" in entry["command"]
+    assert (entry["state"], entry["exit_code"]) == ("ended" if number is signal.SIGINT else "interrupted", None)
     assert gone()
     again = gitmachine("exec", machine, "--", "cat", "x")
     assert (again.returncode, again.stdout) == (0, "x\n")

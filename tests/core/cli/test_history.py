@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -113,6 +115,54 @@ def test_new_commands_are_followed_until_the_machine_ends(begin: Callable[..., S
     assert json.loads(run.read_line())["command"] == "first"
     keep(command("began earlier", 1))
     assert json.loads(run.read_line())["command"] == "began earlier"
+    keep(command("last", 9), end=True)
+    assert run.end_code() == 0
+    assert [json.loads(line)["command"] for line in run.rest.splitlines()] == ["last"]
+
+
+def begin_elsewhere(text: str, *, key: str = "0" * 16) -> None:
+    """Write into the journal that a command began, as a process that was killed at once would."""
+    script = (
+        "import asyncio, os, signal, sys\n"
+        "from datetime import UTC, datetime\n"
+        "from gitmachine.state.journal import Journal\n"
+        "from gitmachine.state.places import Places\n"
+        "async def main():\n"
+        "    async with await Journal.aopen(Places.default()) as journal:\n"
+        "        journal.begin_command(sys.argv[1], sys.argv[2], datetime.now(UTC))\n"
+        "        await journal.flush()\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, key, text], capture_output=True, timeout=100, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+def test_a_command_whose_process_was_killed_is_told_as_interrupted(capfd: pytest.CaptureFixture[str]) -> None:
+    keep(command("first", 0), new=True)
+    begin_elsewhere("make all")
+    assert main(["logs", "a"]) == 0
+    first, second = capfd.readouterr().out.splitlines()
+    assert first == "2026-01-01 12:00:00Z  0.1s  0  first"
+    assert second.endswith("Z  ?  interrupted  make all")
+    assert main(["logs", "a", "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)["commands"]
+    assert [(one["command"], one["state"], one["duration"]) for one in found] == [
+        ("first", "ended", 0.1),
+        ("make all", "interrupted", None),
+    ]
+    assert main(["show", "a", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["last_command"]["state"] == "interrupted"
+
+
+def test_an_interrupted_command_is_followed_too_and_told_once(begin: Callable[..., Started]) -> None:
+    keep(new=True)
+    run = begin("logs", "a", "-f", "--json")
+    begin_elsewhere("one")
+    assert json.loads(run.read_line())["command"] == "one"
+    begin_elsewhere("two")
+    found = json.loads(run.read_line())
+    assert (found["command"], found["state"]) == ("two", "interrupted")
     keep(command("last", 9), end=True)
     assert run.end_code() == 0
     assert [json.loads(line)["command"] for line in run.rest.splitlines()] == ["last"]

@@ -8,6 +8,8 @@ import pytest
 
 from gitmachine import AsyncGitMachine, GitMachine, InvalidStateError, UnsupportedOperation
 from gitmachine.errors import MachineError
+from gitmachine.state.journal import Journal
+from gitmachine.state.places import Places
 from gitmachine.testing import FakeMachine
 from gitmachine.testing.fake import copies
 from support.repos import make_remote
@@ -26,6 +28,13 @@ async def read_until(terminal, wanted):
             assert data, seen
             seen += data
     return seen
+
+
+async def on_record_as(gm, state):
+    """Wait until the command log, which is written behind the commands' backs, has one command, in this state."""
+    async with asyncio.timeout(30), await Journal.aopen(Places.default()) as journal:
+        while [entry.state for entry in await journal.commands(gm.key)] != [state]:
+            await asyncio.sleep(0.02)
 
 
 async def test_a_terminal_starts_in_the_repository_with_the_session_s_variables(remote):
@@ -75,6 +84,8 @@ async def test_without_a_command_it_is_the_machine_s_shell(remote):
             await read_until(terminal, b"ready> ")
             await terminal.write("echo it is $((6 * 7))\r")
             await read_until(terminal, b"it is 42")
+            await on_record_as(gm, "running")
+        await on_record_as(gm, "ended")
         (entry,) = gm.logs()
         assert entry.result.exit_code == 137  # left alone at its prompt
 

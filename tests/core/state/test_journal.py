@@ -215,12 +215,75 @@ async def test_a_logged_command_is_written_without_anybody_asking(journal, place
     assert (found[0].exit_code, found[0].timed_out, found[0].head) == (None, True, "d" * 40)
 
 
+async def test_a_command_that_lasts_is_written_before_it_has_ended(journal, places):
+    first = record(head="a" * 40)
+    await journal.begin_machine(first)
+    number = journal.begin_command(first.key, "make", datetime.now(UTC))
+    async with asyncio.timeout(30), await Journal.aopen(places) as other:
+        while not (found := await other.commands(first.key)):
+            await asyncio.sleep(0.02)
+        assert (found[0].command, found[0].state, found[0].head) == ("make", "running", "a" * 40)
+        assert found[0].exit_code is None
+        journal.log_command(first.key, command("make", exit_code=3), number)
+        await journal.flush()
+        assert [(one.command, one.state, one.exit_code) for one in await other.commands(first.key)] == [
+            ("make", "ended", 3)
+        ]
+        assert await other.begun(first.key) == []
+
+
+async def test_a_command_that_does_not_last_is_written_once(journal):
+    first = record()
+    await journal.begin_machine(first)
+    written = []
+    await journal._worker.call(lambda: journal._connection.set_trace_callback(written.append))
+    for text in ("one", "two"):
+        journal.log_command(first.key, command(text), journal.begin_command(first.key, text, datetime.now(UTC)))
+    await journal.flush()
+    assert not [statement for statement in written if "begun" in statement and not statement.startswith("--")]
+    assert [entry.command for entry in await journal.commands(first.key)] == ["one", "two"]
+
+
+async def test_commands_come_in_the_order_of_their_start_whether_they_ended_or_not(journal):
+    first = record()
+    await journal.begin_machine(first)
+    began = datetime.now(UTC) - timedelta(seconds=5)
+    journal.begin_command(first.key, "long", began)
+    await journal.flush()
+    journal.log_command(first.key, command("before", started=began - timedelta(seconds=1)))
+    journal.log_command(first.key, command("after", started=began + timedelta(seconds=1)))
+    found = await journal.commands(first.key)
+    assert [entry.command for entry in found] == ["before", "long", "after"]
+    assert found[1].duration >= 5
+    assert [entry.command for entry in await journal.commands(first.key, began)] == ["long", "after"]
+
+
+async def test_a_command_that_ends_while_another_process_has_the_journal_is_not_told_twice(places, monkeypatch):
+    monkeypatch.setattr("gitmachine.state.schema.BUSY_SECONDS", 0.05)
+    async with await Journal.aopen(places) as journal:
+        first = record()
+        await journal.begin_machine(first)
+        number = journal.begin_command(first.key, "make", datetime.now(UTC))
+        await journal.flush()
+        other = sqlite3.connect(places.journal, isolation_level=None)
+        try:
+            other.execute("BEGIN IMMEDIATE")
+            journal.log_command(first.key, command("make"), number)
+            with pytest.raises(StateError, match="locked by another process"):
+                await journal.flush()
+            other.execute("ROLLBACK")
+        finally:
+            other.close()
+        assert [entry.state for entry in await journal.commands(first.key)] == ["ended"]
+
+
 async def test_ended_machines_are_forgotten_with_what_they_did(journal):
     old, live = record(), record(session="other")
     await journal.begin_machine(old)
     await journal.begin_machine(live)
     await journal.intend(old.key, "push")
     journal.log_command(old.key, command())
+    journal.begin_command(old.key, "make", datetime.now(UTC))
     await journal.flush()
     await journal.end_machine(old.key)
     assert await journal.prune(datetime.now(UTC) - timedelta(days=1)) == 0

@@ -9,6 +9,7 @@ import os
 import sqlite3
 import stat
 import threading
+from datetime import UTC, datetime
 
 import pytest
 
@@ -84,6 +85,16 @@ def test_the_log_waits_for_another_process_that_makes_it_too(places, monkeypatch
     finally:
         release.join()
         other.close()
+
+
+async def test_an_older_journal_is_brought_up_to_date_with_all_that_is_in_it(used):
+    edit(used, "DROP TABLE begun")
+    edit(used, "PRAGMA user_version = 1")
+    async with await Journal.aopen(Places.default()) as journal:
+        machines = await journal.machines()
+        assert len(machines) == 50
+        journal.begin_command(machines[0].key, "make", datetime.now(UTC))
+        assert [entry.state for entry in await journal.commands(machines[0].key)] == ["running"]
 
 
 async def test_a_newer_journal_is_refused_and_left_alone(used):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gitmachine.git.model import Commit
     from gitmachine.session import AsyncGitMachine
     from gitmachine.state.journal import Journal
-    from gitmachine.state.records import CommandRecord
+    from gitmachine.state.records import CommandRecord, MachineRecord
 
 __all__ = ["Step", "log", "logs", "steps"]
 
@@ -125,8 +125,11 @@ def _command(command: CommandRecord) -> dict[str, Any]:
 
 def _command_line(command: CommandRecord) -> str:
     ended = "timed out" if command.timed_out else "no code" if command.exit_code is None else command.exit_code
+    if command.state != "ended":
+        ended = command.state
+    took = "?" if command.duration is None else f"{command.duration:.1f}s"
     text = command.command.replace("\n", "\\n").replace("\t", "\\t")
-    return f"{command.started:%Y-%m-%d %H:%M:%SZ}  {command.duration:.1f}s  {ended}  {text}"
+    return f"{command.started:%Y-%m-%d %H:%M:%SZ}  {took}  {ended}  {text}"
 
 
 @click.command()
@@ -137,7 +140,8 @@ def _command_line(command: CommandRecord) -> str:
 def logs(*, name: str, follow: bool, as_json: bool) -> None:
     """Show every command that ran in the machine NAME: when (UTC), how long, its exit code. Works after its end too.
 
-    With --json and --follow, one document a line.
+    One whose process was killed is "interrupted": how it ended is not known. With --follow, those that run are shown
+    when they have ended; with --json too, one document a line.
     """
     from gitmachine.cli.acting import interruptible
 
@@ -153,24 +157,38 @@ async def _show(name: str, *, follow: bool, as_json: bool) -> None:
 
     async with await Journal.aopen(Places.default().ensure()) as journal:
         record = await journal.machine(name)
-        if not follow and as_json:
-            write_json({"commands": [_command(entry) for entry in await journal.commands(record.key)]})
+        if follow:
+            await _follow(journal, record, as_json=as_json)
             return
-        last = await _show_new(journal, record.key, 0, as_json=as_json)
-        if not follow and last == 0:
-            say("no command")
-        while follow and not record.ended:
-            await asyncio.sleep(FOLLOW_SECONDS)
-            record = await journal.machine(record.key)  # first, so that nothing it did before its end is missed
-            last = await _show_new(journal, record.key, last, as_json=as_json)
-
-
-async def _show_new(journal: Journal, key: str, after: int, *, as_json: bool) -> int:
-    """Show the commands logged after a number; return the last one's."""
-    for number, entry in await journal.new_commands(key, after):
-        after = number
+        found = await journal.commands(record.key)
         if as_json:
-            write_json_line(_command(entry))
-        else:
+            write_json({"commands": [_command(entry) for entry in found]})
+            return
+        for entry in found:
             write_line(_command_line(entry))
-    return after
+        if not found:
+            say("no command")
+
+
+async def _follow(journal: Journal, record: MachineRecord, *, as_json: bool) -> None:
+    """Show each command once, when it is known how it ended or that nobody will know."""
+    last = 0
+    unended: set[int] = set()
+    while True:
+        entries = []
+        for number, entry in await journal.begun(record.key):  # first: what ends meanwhile is among the ended then
+            if number not in unended and (entry.state == "interrupted" or record.ended):
+                unended.add(number)
+                entries.append(entry)
+        for number, entry in await journal.new_commands(record.key, last):
+            last = number
+            entries.append(entry)
+        for entry in sorted(entries, key=lambda entry: entry.started):
+            if as_json:
+                write_json_line(_command(entry))
+            else:
+                write_line(_command_line(entry))
+        if record.ended:
+            return
+        await asyncio.sleep(FOLLOW_SECONDS)
+        record = await journal.machine(record.key)  # first, so that nothing it did before its end is missed

@@ -168,7 +168,12 @@ def _last(commands: list[CommandRecord]) -> dict[str, Any] | None:
     if not commands:
         return None
     last = commands[-1]
-    return {"command": last.command, "started": last.started.isoformat(), "exit_code": last.exit_code}
+    return {
+        "command": last.command,
+        "started": last.started.isoformat(),
+        "exit_code": last.exit_code,
+        "state": last.state,
+    }
 
 
 def _shown(value: object) -> str:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from gitmachine.errors import StateError
+from gitmachine.state.owner import is_alive, this_process
 from gitmachine.state.records import CommandRecord, Intent
 from gitmachine.state.rows import dump, load_text, load_time, store_text, store_time
 
@@ -15,9 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 __all__ = [
+    "add_begun",
     "add_commands",
     "add_intent",
+    "end_begun",
     "finish_intent",
+    "list_begun",
     "list_commands",
     "list_open_intents",
     "new_commands",
@@ -86,14 +90,60 @@ def add_commands(connection: sqlite3.Connection, entries: Iterable[tuple[str, Co
     )
 
 
+def add_begun(connection: sqlite3.Connection, entries: Iterable[tuple[str, CommandRecord]]) -> list[int]:
+    """Write commands down that this process waits for; return their numbers, which are never used again."""
+    pid, start = this_process()
+    return [
+        int(
+            connection.execute(
+                "INSERT INTO begun (key, command, started, head, pid, pid_start) "
+                "VALUES (?, ?, ?, (SELECT head FROM machines WHERE key = ?), ?, ?)",
+                (key, store_text(entry.command), store_time(entry.started), key, pid, start),
+            ).lastrowid
+            or 0
+        )
+        for key, entry in entries
+    ]
+
+
+def end_begun(connection: sqlite3.Connection, numbers: Iterable[int]) -> None:
+    """Take away what `add_begun` wrote, in the transaction that writes how it ended."""
+    connection.executemany("DELETE FROM begun WHERE id = ?", [(number,) for number in numbers])
+
+
+def list_begun(connection: sqlite3.Connection, key: str) -> list[tuple[int, CommandRecord]]:
+    """Return the commands of a machine whose end nobody wrote, by number: running, or their process is gone."""
+    rows = connection.execute(
+        "SELECT id, command, started, head, pid, pid_start FROM begun WHERE key = ? ORDER BY id", (key,)
+    ).fetchall()
+    now = datetime.now(UTC)
+    return [
+        (int(number), _unended(load_text(command) or "", load_time(started), head, now, alive=is_alive(pid, start)))
+        for number, command, started, head, pid, start in rows
+    ]
+
+
+def _unended(command: str, started: datetime, head: str | None, now: datetime, *, alive: bool) -> CommandRecord:
+    return CommandRecord(
+        command=command,
+        started=started,
+        duration=max(0.0, (now - started).total_seconds()) if alive else None,
+        exit_code=None,
+        head=head,
+        state="running" if alive else "interrupted",
+    )
+
+
 def list_commands(connection: sqlite3.Connection, key: str, since: datetime | None) -> list[CommandRecord]:
-    """Return the commands of a machine that started at or after a time, the oldest first."""
+    """Return the commands of a machine that started at or after a time, ended or not, the oldest first."""
     query = f"SELECT {_COMMAND} FROM commands WHERE key = ? AND started >= ? ORDER BY started, id"  # noqa: S608  # our own names
-    return [_command(row) for row in connection.execute(query, (key, "" if since is None else store_time(since)))]
+    found = [_command(row) for row in connection.execute(query, (key, "" if since is None else store_time(since)))]
+    unended = [entry for _, entry in list_begun(connection, key) if since is None or entry.started >= since]
+    return sorted(found + unended, key=lambda entry: entry.started) if unended else found
 
 
 def new_commands(connection: sqlite3.Connection, key: str, after: int) -> list[tuple[int, CommandRecord]]:
-    """Return the commands of a machine that were logged after the one with this number, each with its own."""
+    """Return the commands of a machine whose end was logged after that of the one with this number, each with its own."""
     query = f"SELECT {_COMMAND}, id FROM commands WHERE key = ? AND id > ? ORDER BY id"  # noqa: S608  # our own names
     return [(int(row[-1]), _command(row)) for row in connection.execute(query, (key, after))]
 

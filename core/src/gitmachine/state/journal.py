@@ -1,7 +1,8 @@
 """The journal: the crash-safe record of machines, sessions and what was done to them.
 
 A SQLite file, so that concurrent processes are safe and a crash at any instant leaves it whole. What controls machines
-is on the disk before the call returns; the command log is written in batches behind the commands' backs.
+is on the disk before the call returns; the command log is written in batches behind the commands' backs. A command
+that runs when a batch is written is in it too, so that it is known when its process does not live to say how it ended.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import itertools
 import logging
 import os
 from collections import deque
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from gitmachine.errors import StateError
 from gitmachine.state import history, rows, schema
+from gitmachine.state.records import CommandRecord
 from gitmachine.state.worker import Worker
 
 if TYPE_CHECKING:
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from gitmachine.state.places import Places
-    from gitmachine.state.records import CommandRecord, Intent, MachineRecord
+    from gitmachine.state.records import Intent, MachineRecord
 
 __all__ = ["Journal"]
 
@@ -37,6 +40,9 @@ CLOSE_SECONDS = schema.BUSY_SECONDS * 2
 
 MAX_UNWRITTEN = 10_000
 """How many entries of the command log are kept while they cannot be written; the oldest go first."""
+
+_Entry = tuple[str, CommandRecord, int]
+"""A machine's key, a command that runs or has ended, and the number that both have."""
 
 _log = logging.getLogger("gitmachine.journal")
 
@@ -54,7 +60,10 @@ class Journal:
         self.path = path
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] = (0, 0)
-        self._unwritten: deque[tuple[str, CommandRecord]] = deque(maxlen=MAX_UNWRITTEN)
+        self._unwritten: deque[_Entry] = deque(maxlen=MAX_UNWRITTEN)
+        self._numbers = itertools.count(1)
+        self._begun: dict[int, int] = {}
+        """The rows of the commands that run and are written, by their numbers."""
         self._worker = Worker("gitmachine-journal", batch=self._write_batch)
         atexit.register(self.close)
 
@@ -162,9 +171,23 @@ class Journal:
         """Tell whether an operation was ever begun on a machine, by whichever process."""
         return await self._read(lambda connection: history.was_intended(connection, key, operation))
 
-    def log_command(self, key: str, entry: CommandRecord) -> None:
-        """Append to the command log; returns at once, the entry is written soon. `flush` waits for it."""
-        self._unwritten.append((key, entry))
+    def begin_command(self, key: str, command: str, started: datetime) -> int:
+        """Note a command that begins; returns at once a number for `log_command`. It is written if it lasts."""
+        number = next(self._numbers)
+        entry = CommandRecord(command=command, started=started, duration=None, exit_code=None, state="running")
+        self._unwritten.append((key, entry, number))
+        self._worker.ask_batch()
+        return number
+
+    def log_command(self, key: str, entry: CommandRecord, number: int = 0) -> None:
+        """Append to the command log; returns at once, the entry is written soon. `flush` waits for it.
+
+        Args:
+            key: the machine.
+            entry: the command, which has ended.
+            number: what `begin_command` returned for it, if it was called.
+        """
+        self._unwritten.append((key, entry, number))
         self._worker.ask_batch()
 
     async def flush(self) -> None:
@@ -172,7 +195,7 @@ class Journal:
         await self._worker.call(self._write_commands)
 
     async def commands(self, key: str, since: datetime | None = None) -> list[CommandRecord]:
-        """Return a machine's commands that started at or after a time, the oldest first."""
+        """Return a machine's commands that started at or after a time, ended or not, the oldest first."""
 
         def read() -> list[CommandRecord]:
             self._write_commands()
@@ -182,8 +205,12 @@ class Journal:
         return await self._worker.call(read)
 
     async def new_commands(self, key: str, after: int) -> list[tuple[int, CommandRecord]]:
-        """Return a machine's commands that were logged after the one with this number, each with its own number."""
+        """Return a machine's commands whose end was logged after that of the one with this number, each with its own."""
         return await self._read(lambda connection: history.new_commands(connection, key, after))
+
+    async def begun(self, key: str) -> list[tuple[int, CommandRecord]]:
+        """Return a machine's commands that have not ended as far as is known, each with a number of another series."""
+        return await self._read(lambda connection: history.list_begun(connection, key))
 
     async def prune(self, before: datetime) -> int:
         """Forget ended machines that were not updated since, and what they did; return how many."""
@@ -246,23 +273,36 @@ class Journal:
                 raise
 
     def _write_commands(self) -> None:
-        entries: list[tuple[str, CommandRecord]] = []
+        begun: dict[int, _Entry] = {}
+        ended: list[_Entry] = []
         while self._unwritten:
-            entries.append(self._unwritten.popleft())
-        if not entries:
-            return
+            entry = self._unwritten.popleft()
+            if entry[1].state == "running":
+                begun[entry[2]] = entry
+            else:
+                begun.pop(entry[2], None)  # it began and ended since the last batch
+                ended.append(entry)
+        if begun or ended:
+            self._write_entries(begun, ended)
+
+    def _write_entries(self, begun: dict[int, _Entry], ended: list[_Entry]) -> None:
         try:
             connection = self._open_connection()
             # History may lose its last tenth of a second in a power cut: no need to wait for the disk.
             connection.execute("PRAGMA synchronous = NORMAL")
             try:
                 with self._transaction():
-                    history.add_commands(connection, entries)
+                    history.end_begun(connection, (self._begun[entry[2]] for entry in ended if entry[2] in self._begun))
+                    history.add_commands(connection, (entry[:2] for entry in ended))
+                    written = history.add_begun(connection, (entry[:2] for entry in begun.values()))
             finally:
                 connection.execute("PRAGMA synchronous = FULL")
         except BaseException:
-            self._unwritten.extendleft(reversed(entries))
+            self._unwritten.extendleft(reversed([*begun.values(), *ended]))
             raise
+        for _, _, number in ended:
+            self._begun.pop(number, None)
+        self._begun.update(zip(begun, written, strict=True))
 
     def _write_batch(self) -> None:
         try:

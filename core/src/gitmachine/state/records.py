@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping  # noqa: TC003  # attrs resolves annotations at run time
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
@@ -88,18 +88,21 @@ class CommandRecord:
     Attributes:
         command: as given, redacted by the caller.
         started: UTC.
-        duration: seconds.
+        duration: seconds; of one that runs, so far; None when nobody saw its end.
         exit_code: None when the command never ended by itself.
         timed_out: whether its timeout ended it.
         head: HEAD when it started, where known.
+        state: ``running`` while the process that waits for it lives and has not said how it ended; ``interrupted``
+            when that process is gone without saying: how it ended is not known.
     """
 
     command: str
     started: datetime
-    duration: float
+    duration: float | None
     exit_code: int | None
     timed_out: bool = False
     head: str | None = None
+    state: Literal["ended", "running", "interrupted"] = "ended"
 
 
 @attrs.frozen(kw_only=True)

@@ -181,7 +181,7 @@ def prune(connection: sqlite3.Connection, before: datetime) -> int:
     """Forget ended machines that were not updated since, with their commands and intents; return how many."""
     where = f"NOT {_LIVE} AND updated < ?"
     when = (store_time(before),)
-    for table in ("commands", "intents", "bindings"):
+    for table in ("commands", "begun", "intents", "bindings"):
         connection.execute(f"DELETE FROM {table} WHERE key IN (SELECT key FROM machines WHERE {where})", when)  # noqa: S608  # our own names
     return connection.execute(f"DELETE FROM machines WHERE {where}", when).rowcount  # noqa: S608  # our own names
 

@@ -46,6 +46,13 @@ _MIGRATIONS = (
     );
     CREATE INDEX commands_of_machine ON commands (key, started);
     """,
+    """
+    CREATE TABLE begun (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, command TEXT NOT NULL, started TEXT NOT NULL,
+        head TEXT, pid INTEGER NOT NULL, pid_start TEXT
+    );
+    CREATE INDEX begun_of_machine ON begun (key);
+    """,
 )
 SCHEMA = len(_MIGRATIONS)
 """The version of the schema that this code writes, kept in the file's user_version."""

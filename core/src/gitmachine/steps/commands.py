@@ -76,6 +76,7 @@ async def run(
     if observed:
         await ctx.deliver(ctx.event(CommandStarted, command=command))
     timestamp, began = datetime.now(UTC), time.perf_counter()
+    number = ctx.journal.begin_command(ctx.key, command, timestamp)
     result: ExecResult | None = None
     try:
         with ctx.operations.command():
@@ -95,6 +96,7 @@ async def run(
         ctx.journal.log_command(
             ctx.key,
             CommandRecord(command=command, started=timestamp, duration=duration, exit_code=code, timed_out=timed_out),
+            number,
         )
         if observed:
             await ctx.deliver(

@@ -72,6 +72,7 @@ async def spawn(ctx: Context, request: ExecRequest, name: str | None) -> RunInfo
 async def _start(ctx: Context, request: ExecRequest, info: RunInfo) -> None:
     began, outcome = time.perf_counter(), "started"
     intent = await ctx.intend("spawn", id=info.id, name=info.name, command=info.command)
+    number = ctx.journal.begin_command(ctx.key, info.command, info.started)
     try:
         with ctx.operations.command():
             await guarded(ctx, lambda: runs_of(ctx).start(request, info))
@@ -79,10 +80,10 @@ async def _start(ctx: Context, request: ExecRequest, info: RunInfo) -> None:
         outcome = f"failed: {type(error).__name__}"
         raise
     finally:
-        await ctx.journal.done(intent, {"run": outcome})
         duration = time.perf_counter() - began
         record = CommandRecord(command=info.command, started=info.started, duration=duration, exit_code=None)
-        ctx.journal.log_command(ctx.key, record)
+        ctx.journal.log_command(ctx.key, record, number)
+        await ctx.journal.done(intent, {"run": outcome})
 
 
 async def list_runs(ctx: Context) -> tuple[RunInfo, ...]:

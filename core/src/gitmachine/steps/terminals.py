@@ -50,6 +50,7 @@ async def open_terminal(ctx: Context, request: ExecRequest) -> OpenTerminal:
     if observed:
         await ctx.deliver(ctx.event(CommandStarted, command=command))
     opened = OpenTerminal(ctx=ctx, command=command, observed=observed)
+    opened.begin()
     try:
         opened.watch(await ctx.machine.spawn(full))
     except BaseException:
@@ -76,8 +77,13 @@ class OpenTerminal:
     process: Process = attrs.field(init=False)
     _began: float = attrs.field(factory=time.perf_counter, init=False)
     _timestamp: datetime = attrs.field(factory=lambda: datetime.now(UTC), init=False)
+    _number: int = attrs.field(default=0, init=False)
     _recorded: bool = attrs.field(default=False, init=False)
     _end: asyncio.Future[int] = attrs.field(init=False)
+
+    def begin(self) -> None:
+        """Note that the command begins."""
+        self._number = self.ctx.journal.begin_command(self.ctx.key, self.command, self._timestamp)
 
     async def read(self) -> bytes:
         """Return the next piece of what the terminal shows; empty at its end."""
@@ -132,7 +138,7 @@ class OpenTerminal:
             command=self.command, started=self._timestamp, duration=duration, exit_code=exit_code, timed_out=False
         )
         try:
-            ctx.journal.log_command(ctx.key, record)
+            ctx.journal.log_command(ctx.key, record, self._number)
         except InvalidStateError:  # the session let go of the machine before
             return
         if self.observed:
