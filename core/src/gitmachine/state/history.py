@@ -143,7 +143,7 @@ def list_commands(connection: sqlite3.Connection, key: str, since: datetime | No
 
 
 def new_commands(connection: sqlite3.Connection, key: str, after: int) -> list[tuple[int, CommandRecord]]:
-    """Return the commands of a machine whose end was logged after that of the one with this number, each with its own."""
+    """Return the commands of a machine whose end was logged after the one with this number, each with its own."""
     query = f"SELECT {_COMMAND}, id FROM commands WHERE key = ? AND id > ? ORDER BY id"  # noqa: S608  # our own names
     return [(int(row[-1]), _command(row)) for row in connection.execute(query, (key, after))]
 

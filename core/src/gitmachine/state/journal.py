@@ -205,7 +205,7 @@ class Journal:
         return await self._worker.call(read)
 
     async def new_commands(self, key: str, after: int) -> list[tuple[int, CommandRecord]]:
-        """Return a machine's commands whose end was logged after that of the one with this number, each with its own."""
+        """Return a machine's commands whose end was logged after the one with this number, each with its own."""
         return await self._read(lambda connection: history.new_commands(connection, key, after))
 
     async def begun(self, key: str) -> list[tuple[int, CommandRecord]]:
