@@ -236,11 +236,9 @@ class Context(Recording):
         self._lost_event = self.event(MachineLost, reason=self.redactor.redact(reason))
 
     async def announce_loss(self) -> None:
-        """Deliver the event of a lost machine, once."""
+        """Deliver the event of a lost machine, once. It stays in the journal: it may still be there, with its work."""
         event, self._lost_event = self._lost_event, None
         if event is not None:
-            if self._journal is not None:
-                await self.journal.update_machine(self.key, state="lost")
             await self.deliver(event)
 
     # -- the work ------------------------------------------------------------------------------------------------

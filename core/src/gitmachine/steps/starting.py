@@ -15,6 +15,7 @@ from gitmachine.steps.callbacks import call
 from gitmachine.steps.committing import CHANGES_REF
 from gitmachine.steps.context import Phase
 from gitmachine.steps.publishing import keep_on_host, rescue, session_sha
+from gitmachine.steps.regaining import regain
 from gitmachine.steps.remains import is_orphan
 from gitmachine.steps.runs import may_have_runs
 
@@ -72,7 +73,7 @@ async def _start(ctx: Context, operation: Operation) -> None:
         await ctx.journal.done(intent)
     except BaseException as error:
         operation.pending.clear()
-        await asyncio.shield(_abandon(ctx, error, has_work=checked_out))
+        await asyncio.shield(_abandon(ctx, operation, error, has_work=checked_out))
         raise
 
 
@@ -136,15 +137,17 @@ def record_of(ctx: Context, state: str) -> MachineRecord:
     )
 
 
-async def _abandon(ctx: Context, error: BaseException, *, has_work: bool) -> None:
+async def _abandon(ctx: Context, operation: Operation, error: BaseException, *, has_work: bool) -> None:
     """Undo a start that failed: keep what a callback did on this host, then release the machine."""
     try:
-        if has_work and ctx.machine.lost is None:
+        if has_work and (ctx.machine.lost is None or await regain(ctx, operation)):
             await _keep_before_release(ctx, error)
+        elif not has_work and ctx.machine.lost is not None:
+            ctx.take(ctx.inner)  # what guards a lost machine takes it for removed, and something of it may be there
         await ctx.machine.stop()
     except (GitMachineError, OSError) as problem:
         error.add_note(f"the machine {ctx.inner.id} may be left behind: {problem}")
-        await ctx.journal.update_machine(ctx.key, state="lost" if ctx.machine.lost else "running")
+        await ctx.journal.update_machine(ctx.key, state="running")
     else:
         await ctx.end_record("failed")
     finally:

@@ -32,7 +32,9 @@ from gitmachine.steps.publishing import (
     session_sha,
     unfinished,
 )
+from gitmachine.steps.regaining import regain
 from gitmachine.steps.runs import end_runs
+from gitmachine.steps.unlocking import unlock
 
 if TYPE_CHECKING:
     from gitmachine.steps.context import Context
@@ -64,36 +66,86 @@ class _Secured:
     """The machine's repository is broken: nothing more can be learned of it."""
 
 
+@attrs.define
+class _Goodbye:
+    """Whether the callbacks were told of the end, and what went wrong with that."""
+
+    said: bool = False
+    error: Exception | None = None
+
+
 async def stop(ctx: Context, *, force: bool) -> Receipt | None:
     """End the session; see the module's docstring for the order."""
-    callback_error: Exception | None = None
+    goodbye = _Goodbye()
     async with ctx.exclusive("stop", lifecycle=True) as operation:
         if ctx.phase is not Phase.READY:
             return ctx.receipt
-        was_paused = ctx.machine.state is MachineState.PAUSED
-        ctx.phase = Phase.STOPPING
         try:
-            with ctx.machine.gate.closed("the machine is stopping"), ctx.machine.gate.permit():
-                callback_error = await _stop(ctx, operation, force=force)
+            await _attempt(ctx, operation, goodbye, force=force)
         except MachineLostError as error:
-            await _bury(ctx, operation, error)
-            raise
-        except BaseException:
-            ctx.phase = Phase.READY
-            if was_paused and ctx.machine.lost is None and ctx.machine.state is MachineState.RUNNING:
-                await ctx.machine.pause()
-            with contextlib.suppress(StateError):  # what was wrong with the stop matters more
-                await ctx.journal.update_machine(ctx.key, state=str(ctx.machine.state))
-            raise
+            if not await _regained(ctx, operation, error):
+                await _bury(ctx, operation, error)
+                raise
+            await _attempt_again(ctx, operation, goodbye, force=force)
         ctx.phase = Phase.ENDED
         await ctx.close_state()
-    if callback_error is not None:
-        callback_error.add_note("the session was stopped and its work published nevertheless")
-        raise callback_error
+    if goodbye.error is not None:
+        goodbye.error.add_note("the session was stopped and its work published nevertheless")
+        raise goodbye.error
     return ctx.receipt
 
 
-async def _stop(ctx: Context, operation: Operation, *, force: bool) -> Exception | None:
+async def _attempt(ctx: Context, operation: Operation, goodbye: _Goodbye, *, force: bool) -> None:
+    """Stop the machine; when that fails it is as it was."""
+    was_paused = ctx.machine.state is MachineState.PAUSED
+    ctx.phase = Phase.STOPPING
+    try:
+        with ctx.machine.gate.closed("the machine is stopping"), ctx.machine.gate.permit():
+            await _stop(ctx, operation, goodbye, force=force)
+    except BaseException as error:
+        ctx.phase = Phase.READY
+        if goodbye.error is not None:
+            error.add_note(f"before that: {type(goodbye.error).__name__}: {goodbye.error}")
+        if isinstance(error, MachineLostError):
+            raise
+        if was_paused and ctx.machine.lost is None and ctx.machine.state is MachineState.RUNNING:
+            await ctx.machine.pause()
+        with contextlib.suppress(StateError):  # what was wrong with the stop matters more
+            # One that is lost may be there, and with it its work.
+            state = "running" if ctx.machine.lost is not None else str(ctx.machine.state)
+            await ctx.journal.update_machine(ctx.key, state=state)
+        raise
+
+
+async def _regained(ctx: Context, operation: Operation, error: MachineLostError) -> bool:
+    """Tell whether the machine could be taken up again; when nobody knows, it stays listed and the error is raised."""
+    try:
+        return await regain(ctx, operation)
+    except GitMachineError as problem:
+        await _keep_listed(ctx, error, f"it may still be there ({problem})")
+        raise error from problem
+
+
+async def _attempt_again(ctx: Context, operation: Operation, goodbye: _Goodbye, *, force: bool) -> None:
+    """Stop a machine that was taken up again; what ran in it may have died, git in the middle of something included."""
+    try:
+        if ctx.machine.state is MachineState.RUNNING:
+            await unlock(ctx.machine, ctx.path)
+        await _attempt(ctx, operation, goodbye, force=force)
+    except MachineLostError as error:
+        await _keep_listed(ctx, error, "it is still there")
+        raise
+
+
+async def _keep_listed(ctx: Context, error: MachineLostError, why: str) -> None:
+    """Leave a machine in the journal that may hold work and cannot be used now."""
+    error.add_note(f"the machine {ctx.inner.id} is not written off: {why}; stop() it again, or let `gitmachine gc`")
+    await ctx.announce_loss()
+    with contextlib.suppress(StateError):
+        await ctx.journal.update_machine(ctx.key, state="running")
+
+
+async def _stop(ctx: Context, operation: Operation, goodbye: _Goodbye, *, force: bool) -> None:
     if ctx.machine.lost is not None:
         ctx.require_running("stop")
     if ctx.machine.state is MachineState.PAUSED:
@@ -104,15 +156,10 @@ async def _stop(ctx: Context, operation: Operation, *, force: bool) -> Exception
     await ctx.journal.update_machine(ctx.key, state="stopping")
     operation.emit(ctx.event(MachineStopping))
     await operation.flush()
-    callback_error = await _say_goodbye(ctx)
-    try:
-        secured = await _secure_again(ctx, operation, secured, force=force)
-        await _destroy(ctx, operation, secured)
-    except BaseException as error:
-        if callback_error is not None:
-            error.add_note(f"before that: {type(callback_error).__name__}: {callback_error}")
-        raise
-    return callback_error
+    if not goodbye.said:
+        goodbye.said, goodbye.error = True, await _say_goodbye(ctx)
+    secured = await _secure_again(ctx, operation, secured, force=force)
+    await _destroy(ctx, operation, secured)
 
 
 async def _say_goodbye(ctx: Context) -> Exception | None:

@@ -34,6 +34,7 @@ __all__ = [
     "advice",
     "command_errors",
     "is_missing",
+    "is_unreachable",
     "lost",
     "machine_errors",
     "out_of_reach",

@@ -7,11 +7,12 @@ from typing import Any
 
 import aiodocker
 
-from gitmachine import MachineLostError
-from gitmachine_local_docker._create import LABEL, MACHINE_LABEL, OWNER_LABEL, owner
+from gitmachine import MachineError, MachineLostError
+from gitmachine_local_docker._container import Container
+from gitmachine_local_docker._create import LABEL, MACHINE_LABEL, OWNER_LABEL, WORKDIR_LABEL, owner
 from gitmachine_local_docker._endpoint import find_endpoint
 from gitmachine_local_docker._engine import Engine
-from gitmachine_local_docker._errors import PROVIDER, is_missing, machine_errors
+from gitmachine_local_docker._errors import PROVIDER, is_missing, is_unreachable, machine_errors
 from gitmachine_local_docker._making import is_gone_for_good
 from gitmachine_local_docker.config import DockerConfig
 
@@ -22,7 +23,8 @@ async def running(engine: Engine, container: str) -> dict[str, Any]:
     """Return what the engine says of a container that runs, or is paused; one of ours that has ended is started again.
 
     Raises:
-        MachineLostError: there is none.
+        MachineLostError: there is none, or none that has ever run.
+        MachineError: it has ended, and is somebody else's or does not start: its files are still there.
     """
     with machine_errors(engine.dialer, container, "connect"):
         try:
@@ -31,16 +33,40 @@ async def running(engine: Engine, container: str) -> dict[str, Any]:
             if is_missing(error):
                 raise _unknown(container) from error
             raise
-        if not known["State"].get("Running") and _can_go_on(known):
-            await engine.start(known["Id"])  # its files are all there: the engine, or the host, was restarted
-            known = await engine.inspect(container)
-    if not known["State"].get("Running"):
-        raise _unknown(container, known["State"].get("Status"))
+        if known["State"].get("Running"):
+            return known
+        status = str(known["State"].get("Status"))
+        if is_gone_for_good(known):
+            raise _unknown(container, status)
+        if (known["Config"].get("Labels") or {}).get(MACHINE_LABEL) != "1":
+            raise _error(f"the container {container!r} is {status}: `docker start` it first", container)
+        return await _started_again(engine, known)
+
+
+async def _started_again(engine: Engine, known: dict[str, Any]) -> dict[str, Any]:
+    """Start a container that has ended: its files are all there, the engine or the host was restarted, say."""
+    container = str(known["Id"])
+    try:
+        await engine.start(container)
+        alive = await Container(engine, container).is_alive()
+        known = await engine.inspect(container)
+        problem = "" if alive and known["State"].get("Running") else "no process can be started in it"
+    except aiodocker.DockerError as error:
+        if is_missing(error) or is_unreachable(error):
+            raise
+        problem = " ".join(error.message.split())
+    if problem:
+        short, workdir = container[:12], (known["Config"].get("Labels") or {}).get(WORKDIR_LABEL) or "/"
+        raise _error(
+            f"the container {short} has ended and does not start again: {problem}: its files are still there, "
+            f"`docker cp {short}:{workdir} .` fetches them; then `docker rm` it",
+            container,
+        )
     return known
 
 
-def _can_go_on(known: dict[str, Any]) -> bool:
-    return not is_gone_for_good(known) and (known["Config"].get("Labels") or {}).get(MACHINE_LABEL) == "1"
+def _error(message: str, container: str) -> MachineError:
+    return MachineError(message, machine_id=container, provider=PROVIDER, operation="connect")
 
 
 def _unknown(container: str, status: str | None = None) -> MachineLostError:
