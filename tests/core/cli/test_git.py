@@ -71,6 +71,25 @@ def test_the_verbs_one_by_one(gitmachine: Run, machine: str, remote: Path, tmp_p
     assert (none.returncode, "there is no checkpoint 9" in none.stderr) == (1, True)
 
 
+def test_a_branch_that_has_diverged_is_published_after_a_pull_with_a_policy(
+    gitmachine: Run, machine: str, remote: Path
+) -> None:
+    assert gitmachine("exec", machine, "--", "sh", "-c", "echo x > x").returncode == 0
+    add_commit(remote, "feat", {"theirs": b"t\n"}, start=tip(remote, "main"))
+    refused = gitmachine("stop", machine)
+    assert (refused.returncode, "with the policy 'rebase' or 'merge'" in refused.stderr) == (3, True), refused.stderr
+    refused = gitmachine("pull", machine)
+    assert (refused.returncode, "the policy rebase or merge" in refused.stderr) == (1, True), refused.stderr
+    unknown = gitmachine("pull", machine, "--policy", "force")
+    assert (unknown.returncode, "'force' is not one of 'ff', 'rebase', 'merge'" in unknown.stderr) == (2, True)
+    pulled = gitmachine("pull", machine, "--policy", "rebase")
+    assert pulled.returncode == 0, pulled.stderr
+    stopped = gitmachine("stop", machine)
+    assert stopped.returncode == 0, stopped.stderr
+    assert show(remote, "feat:x") == "x"
+    assert show(remote, "feat:theirs") == "t"
+
+
 def test_a_push_that_is_refused_is_3_and_its_work_can_be_brought_back(
     gitmachine: Run, machine: str, remote: Path
 ) -> None:

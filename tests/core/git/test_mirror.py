@@ -55,6 +55,14 @@ async def test_it_follows_branches_that_move_go_and_take_each_others_place(tmp_p
     assert state.branch("main") == tip(made, "main")
 
 
+@pytest.mark.parametrize("bare", [(), ("--bare",)], ids=["with-a-working-tree", "bare"])
+async def test_a_shallow_clone_is_told_as_what_it_is(tmp_path, bare):
+    made = make_remote(tmp_path / "r.git", commits=3)
+    git("clone", "-q", "--depth", "1", *bare, f"file://{made}", tmp_path / "shallow")
+    with pytest.raises(CloneError, match=r"is a shallow clone, .*git -C \S+/shallow fetch --unshallow"):
+        await mirror(tmp_path, tmp_path / "shallow").update(no_credential)
+
+
 @pytest.mark.requires("git-http-backend")
 async def test_when_nothing_is_new_the_remote_is_only_asked(tmp_path):
     make_remote(tmp_path / "r.git", commits=20)

@@ -132,6 +132,21 @@ async def test_a_rule_of_the_remote_is_quoted(bench, server, remote, transport):
     assert caught.value.ahead is None
 
 
+async def test_a_branch_that_is_checked_out_there_is_told_as_that(bench, tmp_path):
+    made = make_remote(tmp_path / "r.git", commits=1)
+    git("clone", "-q", made, tmp_path / "tree")
+    git("-C", tmp_path / "tree", "checkout", "-q", "-b", "feat")
+    one = await bench(str(tmp_path / "tree"), options=GitOptions(transport="relay"))
+    await one.begin()
+    sha = await one.commit("new.txt")
+    await one.collect()
+    with pytest.raises(
+        PushRejectedError, match="'feat', which is checked out there: check out another branch"
+    ) as caught:
+        await one.transport.publish(sha, "feat")
+    assert "git said" not in str(caught.value)
+
+
 @TRANSPORTS
 @pytest.mark.requires("git-http-backend")
 async def test_a_diverged_branch_fails_with_the_numbers(bench, server, remote, transport):

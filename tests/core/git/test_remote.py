@@ -19,7 +19,7 @@ from gitmachine.errors import CloneError, ConfigError
 from gitmachine.git.credentials import credential_source, no_credential
 from gitmachine.git.host import HostGit, Limits
 from gitmachine.git.names import check_repository
-from gitmachine.git.remote import Failure, Remote, classify, parse_push, parse_remote_state
+from gitmachine.git.remote import Failure, Remote, classify, last_words, parse_push, parse_remote_state
 from support.gitserver import Mischief, serving
 from support.repos import add_commit, git, make_empty_remote, make_remote, tip
 
@@ -61,8 +61,24 @@ async def test_a_missing_repository_is_named(tmp_path):
         await remote(missing).ask()
     assert str(missing) in str(caught.value)
     (tmp_path / "plain").mkdir()
-    with pytest.raises(CloneError, match="does not exist, or"):
+    with pytest.raises(CloneError, match="plain' is no git repository: make one of it with git init, or name another"):
         await remote(tmp_path / "plain").ask()
+    (tmp_path / "file").touch()
+    with pytest.raises(CloneError, match="file' is a file: expected a directory with a git repository"):
+        await remote(tmp_path / "file").ask()
+
+
+async def test_a_folder_in_a_repository_is_told_which_repository(tmp_path):
+    git("init", "-q", tmp_path / "top")
+    (tmp_path / "top" / "a" / "b").mkdir(parents=True)
+    with pytest.raises(CloneError, match=r"a/b' is a folder in the repository '.*/top': name that one"):
+        await remote(tmp_path / "top" / "a" / "b").ask()
+
+
+def test_the_last_words_of_git_begin_with_a_line():
+    assert last_words("one\n") == "one"
+    assert last_words("x" * 600) == "x" * 500
+    assert last_words("first line\nsecond\nthird\n", 15) == "second\nthird"
 
 
 @pytest.mark.requires("root")

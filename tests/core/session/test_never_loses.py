@@ -13,9 +13,11 @@ import pytest
 from gitmachine import AsyncGitMachine, GitOptions
 from gitmachine.errors import (
     CommitRejected,
+    ConfigError,
     GitError,
     MachineLostError,
     PullConflictError,
+    PullDivergedError,
     PushRejectedError,
     StopRefused,
 )
@@ -332,6 +334,20 @@ async def test_a_pull_with_conflicts_leaves_the_tree_as_it_was(make: Make, remot
         assert caught.value.files == ("same.txt",)
         assert await gm.hash() == sha
         assert await gm.read_text("same.txt") == "mine\n"
+
+
+async def test_a_pull_follows_the_policy_it_is_given(make: Make, remote: Path) -> None:
+    async with make() as gm:
+        await gm.run("echo mine > mine")
+        await gm.commit()
+        theirs = add_commit(remote, "feature", {"theirs": b"theirs"}, start=tip(remote, "main"))
+        with pytest.raises(PullDivergedError):
+            await gm.pull()
+        with pytest.raises(ConfigError, match=r"expected one of ff, rebase, merge, not 'force' @ policy"):
+            await gm.pull("force")
+        head = await gm.pull("rebase")
+        assert (await gm.run("git rev-parse HEAD~1")).stdout.strip() == theirs
+    assert tip(remote, "feature") == head
 
 
 async def test_a_machine_that_died_is_reported_with_what_the_host_has(make: Make, remote: Path, machine: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -11,6 +11,7 @@ from gitmachine.cli.messages import clean, say
 from gitmachine.cli.options import config_option, debug_option, json_option, name_argument
 from gitmachine.cli.output import write_bytes, write_json, write_line, write_table
 from gitmachine.cli.report import Progress, short
+from gitmachine.git.model import PullPolicy
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,15 +77,20 @@ def push(*, name: str, as_json: bool, config: Path | None) -> None:
 
 
 @click.command()
+@click.option(
+    "--policy",
+    type=click.Choice(get_args(PullPolicy)),
+    help="What to do when both sides have commits; without it what the machine was started with: git.pull.",
+)
 @json_option
 @config_option
 @debug_option
 @name_argument
-def pull(*, name: str, as_json: bool, config: Path | None) -> None:
+def pull(*, name: str, policy: PullPolicy | None, as_json: bool, config: Path | None) -> None:
     """Bring what the remote's session branch has into the machine NAME. Prints HEAD."""
     from gitmachine.cli.acting import act
 
-    head = act(name, lambda gm: gm.pull(), doing="pull", config=config)
+    head = act(name, lambda gm: gm.pull(policy), doing="pull", config=config)
     if as_json:
         write_json({"head": head})
     elif head is not None:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import shlex
 import shutil
 import tempfile
 import time
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 from gitmachine.errors import CloneError, StateError
 from gitmachine.git.carrying import object_format
 from gitmachine.git.host import GitCall, HostGit
+from gitmachine.git.local import is_shallow
 from gitmachine.git.remote import Remote
 
 if TYPE_CHECKING:
@@ -86,7 +88,14 @@ class Mirror:
                 if have == state.refs:
                     return state
         # An exit code of 0 proves nothing: git says success for a fetch that stored nothing.
-        raise CloneError(f"{self.url.display!r} did not send what it says it has; it may be changing all the time")
+        raise CloneError(await self._withholding())
+
+    async def _withholding(self) -> str:
+        shown = repr(self.url.display)
+        if self.url.local and await asyncio.to_thread(is_shallow, Path(self.url.path)):
+            complete = shlex.join(["git", "-C", self.url.path, "fetch", "--unshallow"])
+            return f"{shown} is a shallow clone, so it cannot be copied: complete it ({complete}), or name its origin"
+        return f"{shown} did not send what it says it has; it may be a shallow clone, or be changing all the time"
 
     async def adopt(self, source: Path, branch: str, sha: str) -> None:
         """Take a commit that the remote has by now from a repository on this host, without asking the network.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping  # noqa: TC003  # attrs and cattrs resolve annotations at run time
 from datetime import datetime  # noqa: TC003  # attrs and cattrs resolve annotations at run time
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, get_args
 
 import attrs
 
@@ -26,6 +26,7 @@ __all__ = [
     "GitOptions",
     "GuardOptions",
     "Operation",
+    "PullPolicy",
     "RemoteState",
     "Snapshot",
     "Survey",
@@ -42,6 +43,9 @@ IGNORED_REF = f"{KEEP_PREFIX}ignored"
 
 SNAPSHOT_PREFIX = "refs/gitmachine/snapshot/"
 """In the machine: commits of a whole working tree, made beside the branch."""
+
+PullPolicy = Literal["ff", "rebase", "merge"]
+"""What a pull does when both sides have commits; ``ff`` refuses then."""
 
 
 def _one_line(_owner: object, field: attrs.Attribute[str], value: str) -> None:
@@ -84,7 +88,7 @@ class GitOptions:
     submodules: bool = False
     lfs: Literal["skip", "error", "fetch"] = "error"
     diverged: Literal["fail", "rebase", "sibling"] = "fail"
-    pull: Literal["ff", "rebase", "merge"] = "ff"
+    pull: PullPolicy = "ff"
     keep_ignored: tuple[str, ...] = ()
 
     def __attrs_post_init__(self) -> None:
@@ -101,7 +105,7 @@ class GitOptions:
             "transport": ("relay", "direct"),
             "lfs": ("skip", "error", "fetch"),
             "diverged": ("fail", "rebase", "sibling"),
-            "pull": ("ff", "rebase", "merge"),
+            "pull": get_args(PullPolicy),
         }
         problems += [
             f"expected one of {', '.join(allowed)}, not {getattr(self, name)!r} @ git.{name}"

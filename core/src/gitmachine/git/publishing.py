@@ -16,7 +16,7 @@ from gitmachine.errors import (
     StateError,
 )
 from gitmachine.git.model import Operation
-from gitmachine.git.remote import Failure, PushAnswer, classify
+from gitmachine.git.remote import Failure, PushAnswer, classify, last_words
 from gitmachine.git.replay import replay
 from gitmachine.outcomes import PushResult, PushStatus
 
@@ -133,7 +133,7 @@ async def _ask(
         cls = PushAuthenticationError if kind is Failure.AUTHENTICATION else PushUnreachableError
         raise cls(
             f"the remote {publisher.setup.repository.display!r} could not be asked whether it has {sha[:12]} on "
-            f"{branch!r}: {error}" + (f"; the push itself said: {said[-300:]}" if said else ""),
+            f"{branch!r}: {error}" + (f"; the push itself said: {last_words(said, 300)}" if said else ""),
             argv=error.argv,
             exit_code=error.exit_code,
             stderr=error.stderr,
@@ -178,9 +178,16 @@ async def _refusal(
     shown = repr(publisher.setup.repository.display)
     stderr = answer.result.stderr if answer is not None else broken.stderr if broken is not None else ""
     exit_code = answer.result.exit_code if answer is not None else None
-    said = f" (git said: {stderr[-500:]})" if stderr else f" ({broken})" if broken is not None else ""
+    said = f" (git said: {last_words(stderr)})" if stderr else f" ({broken})" if broken is not None else ""
     kind = classify(f"{stderr} {broken or ''}")
     cls: type[PushError] = PushError
+    if answer is not None and answer.flag == "!" and "currently checked out" in answer.summary:
+        return PushRejectedError(
+            f"{shown} refused the push to {branch!r}, which is checked out there: check out another branch there, or "
+            "take another session name",
+            exit_code=exit_code,
+            stderr=stderr,
+        )
     if answer is not None and answer.flag == "!":
         cls, sentence = PushRejectedError, f"{shown} refused the push to {branch!r}: {answer.summary}"
     elif kind in (Failure.AUTHENTICATION, Failure.MISSING):
@@ -202,8 +209,8 @@ async def _diverged(
     ahead, behind = counted if counted is not None else (None, None)
     words = f"ahead {ahead}, behind {behind}" if counted is not None else answer.summary
     error = PushRejectedError(
-        f"the branch {branch!r} of {publisher.setup.repository.display!r} has other commits ({words}): pull first, or "
-        "choose diverged = 'rebase' or 'sibling'",
+        f"the branch {branch!r} of {publisher.setup.repository.display!r} has other commits ({words}): pull them first "
+        "(with the policy 'rebase' or 'merge'), or choose git.diverged = 'rebase' or 'sibling' for a session",
         ahead=ahead,
         behind=behind,
         exit_code=answer.result.exit_code,

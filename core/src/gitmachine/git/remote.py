@@ -12,13 +12,14 @@ import attrs
 
 from gitmachine.errors import CloneError, GitError
 from gitmachine.git.host import GitCall, GitResult, HostGit
+from gitmachine.git.local import is_repository
 from gitmachine.git.model import Operation, RemoteState
 
 if TYPE_CHECKING:
     from gitmachine.git.credentials import CredentialSource
     from gitmachine.git.names import RepositoryUrl
 
-__all__ = ["Failure", "PushAnswer", "Remote", "classify", "parse_remote_state"]
+__all__ = ["Failure", "PushAnswer", "Remote", "classify", "last_words", "parse_remote_state"]
 
 
 class Failure(StrEnum):
@@ -63,6 +64,14 @@ def classify(stderr: str) -> Failure:
         if any(phrase in text for phrase in phrases):
             return failure
     return Failure.OTHER
+
+
+def last_words(stderr: str, characters: int = 500) -> str:
+    """Return the end of what git said, from the beginning of a line on where there is one."""
+    text = stderr.strip()
+    end = text[-characters:]
+    _cut, newline, lines = end.partition("\n")
+    return lines if newline and len(text) > characters else end
 
 
 def parse_remote_state(output: bytes) -> RemoteState:
@@ -131,10 +140,10 @@ class Remote:
 
     async def check_exists(self) -> None:
         """For a repository of this host: raise `CloneError` when its directory does not exist."""
-        if self.url.local and not await asyncio.to_thread(Path(self.url.path).is_dir):
-            raise CloneError(
-                f"repository {self.url.display!r} does not exist: expected a directory with a git repository"
-            )
+        path = Path(self.url.path)
+        if self.url.local and not await asyncio.to_thread(path.is_dir):
+            what = "is a file" if await asyncio.to_thread(path.is_file) else "does not exist"
+            raise CloneError(f"repository {self.url.display!r} {what}: expected a directory with a git repository")
 
     async def fetch(self, git_dir: Path, refspecs: Sequence[str], *, prune: bool = False) -> GitResult:
         """Fetch into a bare repository of ours; whether anything came is for the caller to look at.
@@ -180,14 +189,23 @@ class Remote:
     def clone_error(self, error: GitError) -> CloneError:
         """Return the error for a remote that could not be read: one sentence that says what to do."""
         shown = repr(self.url.display)
+        if self.url.local and not is_repository(Path(self.url.path)):
+            return CloneError(_no_repository(self.url), argv=error.argv, exit_code=error.exit_code, stderr=error.stderr)
         sentence = {
             Failure.AUTHENTICATION: f"{shown} did not accept the credential: give a token that may read it",
             Failure.MISSING: f"repository {shown} does not exist, or the credential may not see it",
             Failure.UNREACHABLE: f"{shown} cannot be reached or broke off: check the address and the network",
             Failure.OTHER: f"{shown} could not be read",
         }[classify(f"{error} {error.stderr}")]
-        said = f" (git said: {error.stderr[-500:]})" if error.stderr else f" ({error})"
+        said = f" (git said: {last_words(error.stderr)})" if error.stderr else f" ({error})"
         return CloneError(sentence + said, argv=error.argv, exit_code=error.exit_code, stderr=error.stderr)
+
+
+def _no_repository(url: RepositoryUrl) -> str:
+    above = next((folder for folder in Path(url.path).resolve().parents if is_repository(folder)), None)
+    if above is not None:
+        return f"{url.display!r} is a folder in the repository {str(above)!r}: name that one"
+    return f"{url.display!r} is no git repository: make one of it with git init, or name another"
 
 
 def parse_push(output: str, ref: str) -> tuple[str, str]:

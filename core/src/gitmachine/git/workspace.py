@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from gitmachine.execution import ExecResult
-    from gitmachine.git.model import Changes, Commit, GitIdentity
+    from gitmachine.git.model import Changes, Commit, GitIdentity, PullPolicy
 
 __all__ = ["DEFAULT_MAX_DIFF_BYTES", "DEFAULT_MAX_UNTRACKED_BYTES", "Workspace"]
 
@@ -291,9 +291,7 @@ class Workspace:
         script, library = integration.RESTORE, gathering.GATHER_LIBRARY
         await self._run("reset", script, snapshot, branch or "", cap, self._patience, library=library)
 
-    async def integrate(
-        self, upstream_ref: str, policy: Literal["ff", "rebase", "merge"] = "ff"
-    ) -> tuple[str | None, str]:
+    async def integrate(self, upstream_ref: str, policy: PullPolicy = "ff") -> tuple[str | None, str]:
         """Bring HEAD's branch up to a revision and return HEAD before and after.
 
         Merge and rebase happen aside; files, index and branch move in one step at the end, and only when nothing is

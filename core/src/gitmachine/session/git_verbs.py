@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from gitmachine.steps import checkpoints, verbs
 
 if TYPE_CHECKING:
-    from gitmachine.git.model import Changes, Commit
+    from gitmachine.git.model import Changes, Commit, PullPolicy
     from gitmachine.outcomes import Checkpoint, PushResult
     from gitmachine.steps.context import Context
 
@@ -50,13 +50,17 @@ class AsyncGitVerbs:
         """
         return await verbs.push(self._ctx)
 
-    async def pull(self) -> str | None:
-        """Bring in what the remote's session branch has, by the policy ``git.pull``; returns the new HEAD.
+    async def pull(self, policy: PullPolicy | None = None) -> str | None:
+        """Bring in what the remote's session branch has, by a policy, the session's ``git.pull`` by default.
+
+        Returns the new HEAD.
 
         Raises:
+            PullDivergedError: both sides have commits, and the policy is ``ff``.
             PullConflictError: with the files; the working tree is as it was.
+            ConfigError: there is no such policy.
         """
-        return await verbs.pull(self._ctx)
+        return await verbs.pull(self._ctx, policy)
 
     async def hash(self) -> str | None:
         """Return HEAD's sha, or None in an empty repository."""

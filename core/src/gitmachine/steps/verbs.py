@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
-from gitmachine.errors import GitError
+from gitmachine.errors import ConfigError, GitError
 from gitmachine.events import GitPulled
+from gitmachine.git.model import PullPolicy
 from gitmachine.machine import MachineState
 from gitmachine.steps import committing, publishing
 
@@ -69,14 +70,17 @@ async def push(ctx: Context) -> PushResult:
         return result
 
 
-async def pull(ctx: Context) -> str | None:
+async def pull(ctx: Context, policy: PullPolicy | None = None) -> str | None:
     """Bring what the remote's session branch has into the working tree; returns the new HEAD."""
+    policy = ctx.setup.git.pull if policy is None else policy
+    if policy not in get_args(PullPolicy):
+        raise ConfigError(f"expected one of {', '.join(get_args(PullPolicy))}, not {policy!r} @ policy")
     async with ctx.exclusive("pull") as operation, ctx.awake("pull"):
         state = await ctx.transport.refresh(ctx.machine, ctx.path)
         old = await ctx.workspace.head()
         new = old
         if state.branch(ctx.branch) is not None:
-            old, new = await ctx.workspace.integrate(f"refs/remotes/origin/{ctx.branch}", ctx.setup.git.pull)
+            old, new = await ctx.workspace.integrate(f"refs/remotes/origin/{ctx.branch}", policy)
             await ctx.journal.update_machine(ctx.key, head=new)
         operation.emit(ctx.event(GitPulled, old_sha=old, sha=new))
         return new

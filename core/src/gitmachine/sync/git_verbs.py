@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gitmachine._portal import Lease
-    from gitmachine.git.model import Changes, Commit
+    from gitmachine.git.model import Changes, Commit, PullPolicy
     from gitmachine.outcomes import Checkpoint, PushResult
     from gitmachine.session import AsyncGitMachine
 
@@ -53,13 +53,17 @@ class GitVerbs:
         """
         return self._lease.call(self._inner.push)
 
-    def pull(self) -> str | None:
-        """Bring in what the remote's session branch has, by the policy ``git.pull``; returns the new HEAD.
+    def pull(self, policy: PullPolicy | None = None) -> str | None:
+        """Bring in what the remote's session branch has, by a policy, the session's ``git.pull`` by default.
+
+        Returns the new HEAD.
 
         Raises:
+            PullDivergedError: both sides have commits, and the policy is ``ff``.
             PullConflictError: with the files; the working tree is as it was.
+            ConfigError: there is no such policy.
         """
-        return self._lease.call(self._inner.pull)
+        return self._lease.call(self._inner.pull, policy)
 
     def hash(self) -> str | None:
         """Return HEAD's sha, or None in an empty repository."""
