@@ -43,8 +43,9 @@ _log = logging.getLogger("gitmachine.recovery")
 
 def default_host() -> PluginHost:
     """Return the host of the installed plugins, as the environment's ``GITMACHINE_…PLUGINS`` say; made on demand."""
-    names = ("GITMACHINE_PLUGINS", "GITMACHINE_DISABLE_PLUGINS", "GITMACHINE_STRICT_PLUGINS", "GITMACHINE_TRACE_HOOKS")
-    return _host(tuple((name, os.environ[name]) for name in names if name in os.environ))
+    names = ("PLUGINS", "DISABLE_PLUGINS", "STRICT_PLUGINS", "TRACE_HOOKS", "HOOK_TIMEOUT")
+    variables = [f"GITMACHINE_{name}" for name in names]
+    return _host(tuple((name, os.environ[name]) for name in variables if name in os.environ))
 
 
 @lru_cache(maxsize=8)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gitmachine.config.installed import plugin_host
 from gitmachine.config.load import load_config
 from gitmachine.config.model import Settings
 from gitmachine.errors import ConfigError
@@ -58,6 +59,7 @@ def test_a_file_gives_everything(tmp_path: Path, environ: dict[str, str]) -> Non
         host = "gpu-box"
         [plugins]
         disable = ["noisy-plugin"]
+        hook_timeout = 90
         """,
     )
     settings = load_config(path, environ={**environ, "TOKEN": "t0k"})
@@ -74,9 +76,21 @@ def test_a_file_gives_everything(tmp_path: Path, environ: dict[str, str]) -> Non
     assert settings.providers == {"local_docker": {"image": "python:${V}"}}
     assert settings.machines == {"gpu": {"provider": "ssh", "host": "gpu-box"}}
     assert settings.plugins.disable == ("noisy-plugin",)
+    assert settings.plugins.hook_timeout == 90
     assert settings.source == path
     assert settings.origins["session"] == "file"
     assert "t0k" not in repr(settings)
+
+
+def test_how_long_plugins_may_take_in_a_hook(tmp_path: Path, environ: dict[str, str]) -> None:
+    assert plugin_host(Settings(), environ).hook_timeout == 3600
+    settings = load_config(write(tmp_path, "[plugins]\nhook_timeout = 0.5"), environ=environ)
+    assert plugin_host(settings, environ).hook_timeout == 0.5
+    assert plugin_host(settings, {**environ, "GITMACHINE_HOOK_TIMEOUT": "7"}).hook_timeout == 7
+    settings = load_config(write(tmp_path, "[plugins]\nhook_timeout = 0"), environ=environ)
+    assert plugin_host(settings, environ).hook_timeout is None
+    error = failure(write(tmp_path, "[plugins]\nhook_timeout = -1"), environ)
+    assert error.problems == ("expected 0 seconds or more, not -1 @ plugins.hook_timeout",)
 
 
 def test_five_mistakes_are_reported_together(tmp_path: Path, environ: dict[str, str]) -> None:

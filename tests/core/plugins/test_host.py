@@ -10,7 +10,7 @@ import types
 
 import pytest
 
-from gitmachine import PluginLoadError, hookimpl
+from gitmachine import ConfigError, PluginLoadError, hookimpl
 from gitmachine.plugins.host import PluginHost, PluginStatus
 
 GOOD = """
@@ -206,6 +206,11 @@ def test_the_environment_chooses_the_plugins():
     assert reports(host)["core"].status is PluginStatus.DISABLED
     assert PluginHost.default({"GITMACHINE_TRACE_HOOKS": "1"}).trace
     assert not PluginHost.default({"GITMACHINE_TRACE_HOOKS": "0"}).trace
+    limits = [PluginHost.default({"GITMACHINE_HOOK_TIMEOUT": text}).hook_timeout for text in ("", "90", "0.5", "0")]
+    assert limits == [3600.0, 90.0, 0.5, None]
+    for text in ("soon", "-1", "inf", "nan"):
+        with pytest.raises(ConfigError, match=f"GITMACHINE_HOOK_TIMEOUT: expected a number of seconds.*not '{text}'"):
+            PluginHost.default({"GITMACHINE_HOOK_TIMEOUT": text})
     with pytest.raises(PluginLoadError, match="ghost"):
         PluginHost.default({"GITMACHINE_STRICT_PLUGINS": "1", "GITMACHINE_PLUGINS": "core,ghost"}).load()
 

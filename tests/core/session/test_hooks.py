@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +219,67 @@ async def test_a_plugin_that_fails_lets_no_command_through(make: Make) -> None:
         with pytest.raises(HookError, match="AttributeError"):
             await gm.run("touch ran")
         assert "ran" not in await gm.list_files()
+
+
+@pytest.fixture(params=["def", "async def"])
+def hanging(request: pytest.FixtureRequest) -> Iterator[Callable[..., PluginHost]]:
+    """Return a function that makes a plugin which does not come back from some hooks, and waits little for it."""
+    released = threading.Event()
+
+    def hang() -> None:
+        released.wait(100)
+
+    async def hang_too() -> None:
+        await asyncio.sleep(100)
+
+    def make(*hooks: str) -> PluginHost:
+        made = PluginHost(entry_points=(), hook_timeout=0.3)
+        made.register(plugin(**dict.fromkeys(hooks, hang if request.param == "def" else hang_too)), "a")
+        return made
+
+    yield make
+    released.set()
+
+
+async def test_what_nobody_allows_in_time_does_not_happen_and_the_work_is_kept(
+    make: Make, hanging: Callable[..., PluginHost], remote: Path
+) -> None:
+    late = r"plugin 'a'.* in gitmachine_{}: it did not end within 0\.3 s"
+    gm = make(plugins=hanging("before_command", "before_commit"))
+    await gm.start()
+    await gm.write_file("a", "1")
+    for refused in (gm.run, gm.spawn):
+        with pytest.raises(HookError, match=late.format("before_command")):
+            await refused("touch ran")
+    assert "ran" not in await gm.list_files()
+    before = await gm.hash()
+    for operation in (gm.commit, gm.pause, gm.stop):
+        with pytest.raises(HookError, match=late.format("before_commit")) as caught:
+            await operation()
+    assert "is kept" in "".join(caught.value.__notes__)
+    assert gm.state is MachineState.RUNNING
+    assert (await gm.hash(), await gm.read_file("a")) == (before, b"1")
+    receipt = await gm.stop(force=True)
+    assert receipt is not None
+    assert any(kept.name.endswith("changes") for kept in receipt.kept)
+
+
+async def test_commits_that_nobody_allows_in_time_are_not_pushed_and_are_rescued(
+    make: Make, hanging: Callable[..., PluginHost], remote: Path
+) -> None:
+    gm = make(plugins=hanging("before_push"))
+    await gm.start()
+    await gm.write_file("a", "1")
+    await gm.commit("work")
+    for operation in (gm.push, gm.stop):
+        with pytest.raises(
+            PushVetoed, match=r"plugin 'a'.* in gitmachine_before_push: it did not end within"
+        ) as caught:
+            await operation()
+        assert caught.value.rescue is not None
+    assert gm.state is MachineState.RUNNING
+    with pytest.raises(AssertionError):
+        tip(remote, "feature")
 
 
 async def test_a_judge_cannot_stop_the_machine_that_waits_for_it(make: Make) -> None:

@@ -30,6 +30,7 @@ def plugin_host(settings: Settings, environ: Mapping[str, str] | None = None) ->
         merged.setdefault("GITMACHINE_DISABLE_PLUGINS", ",".join(chosen.disable))
     if chosen.strict:
         merged.setdefault("GITMACHINE_STRICT_PLUGINS", "1")
+    merged.setdefault("GITMACHINE_HOOK_TIMEOUT", repr(chosen.hook_timeout))
     return PluginHost.default(merged, options=chosen.options)
 
 

@@ -20,20 +20,27 @@ _INTERNAL = {"internal": True}
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
+def _limit(_owner: object, _field: attrs.Attribute[Any], value: float) -> None:
+    if not value >= 0:
+        raise ConfigError(f"expected 0 seconds or more, not {value:g}")
+
+
 @attrs.frozen(kw_only=True)
 class PluginSettings:
-    """Which plugins are loaded.
+    """Which plugins are loaded, and how long they may take.
 
     Attributes:
         enable: only these plugins are loaded; left out, all that are installed.
         disable: plugins that are not loaded.
         strict: whether any broken plugin is an error.
+        hook_timeout: seconds that a plugin may take in a hook; 0 is no limit.
         options: what plugins are to know, by their names; each says itself what that may be.
     """
 
     enable: tuple[str, ...] | None = None
     disable: tuple[str, ...] = ()
     strict: bool = False
+    hook_timeout: float = attrs.field(default=3600.0, validator=_limit)
     options: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict, repr=False)
 
 
@@ -106,7 +113,7 @@ class Settings:
         guard: what is kept out of automatic commits and stopped at a push.
         providers: options of each provider, by its name.
         machines: named machines: a provider and its options.
-        plugins: which plugins are loaded.
+        plugins: which plugins are loaded, and how long they may take.
         source: the file that was read, or None.
         origins: where each given value came from: ``file``, ``environment`` or ``argument``.
         hints: remarks about the environment that are no errors, such as a variable that looks misspelt.

@@ -13,6 +13,9 @@ step
     argument for whoever comes next.
 notify
     each; an error is logged with the plugin's name and kept in `hook_failures`.
+
+Each implementation has a deadline, the host's `hook_timeout`; to be late is an error like any other. So an answer that
+does not come in time is a veto: what was to be decided does not happen.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from gitmachine.errors import GitMachineError, HookError
+from gitmachine.plugins.deadlines import LateError, ended_within
 from gitmachine.plugins.threads import run_in_thread
 
 if TYPE_CHECKING:
@@ -42,6 +46,9 @@ __all__ = ["Answer", "Dispatcher", "HookFailure", "call_now"]
 
 MAX_FAILURES = 100
 """How many of the last failures are kept."""
+
+OBSERVE_SECONDS = 600.0
+"""How long an implementation may take at most whose answer stops nothing (collect, notify)."""
 
 LOAD_SECONDS = 30.0
 """How long a coroutine may take that is called while plugins are loaded."""
@@ -120,7 +127,7 @@ class Dispatcher:
         answers = []
         for implementation in await self._implementations(hook):
             try:
-                value = await self._call(hook, implementation, values)
+                value = await self._call(hook, implementation, values, OBSERVE_SECONDS)
             except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001  # any plugin's any error
                 self._isolate(implementation.plugin, hook, error)
             else:
@@ -132,7 +139,7 @@ class Dispatcher:
         """Return the first answer that is not None, or None.
 
         Raises:
-            HookError: an implementation raised before one answered.
+            HookError: an implementation raised, or was late, before one answered.
         """
         for implementation in await self._implementations(hook):
             try:
@@ -151,12 +158,12 @@ class Dispatcher:
         Args:
             hook: the hook's name.
             run_all: call the others too after one has raised, and raise at the end.
-            seconds: how long each may take; None is no limit.
+            seconds: how long each may take at most, if that is less than the host says.
             values: the hook's arguments.
 
         Raises:
             GitMachineError: what an implementation raised, as it is.
-            HookError: any other error of an implementation; with several errors, it lists them all.
+            HookError: any other error of an implementation, or it was late; with several errors, it lists them all.
         """
         answers: list[Answer] = []
         errors: list[GitMachineError] = []
@@ -198,13 +205,9 @@ class Dispatcher:
     ) -> Any:
         """Call an implementation; whatever it raises comes out as an error of ours."""
         try:
-            async with asyncio.timeout(seconds) as limit:
-                return await self._call(hook, implementation, values)
+            return await self._call(hook, implementation, values, seconds)
         except GitMachineError:
             raise
-        except TimeoutError as error:
-            late = TimeoutError(f"it did not end within {seconds:g} s") if limit.expired() else error
-            raise self._hook_error(implementation, hook, late) from error
         except (Exception, SystemExit) as error:
             raise self._hook_error(implementation, hook, error) from error
         except asyncio.CancelledError as error:
@@ -216,7 +219,7 @@ class Dispatcher:
         """Call each; no error of theirs is raised."""
         for implementation in await self._implementations(hook):
             try:
-                await self._call(hook, implementation, values)
+                await self._call(hook, implementation, values, OBSERVE_SECONDS)
             except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001  # isolated by contract
                 self._isolate(implementation.plugin, hook, error)
 
@@ -249,20 +252,27 @@ class Dispatcher:
             await self._run_sync(self.host.load)  # imports read files: not on the loop
         return self.host.implementations(hook)
 
-    async def _call(self, hook: str, implementation: Implementation, values: dict[str, Any]) -> Any:
+    async def _call(
+        self, hook: str, implementation: Implementation, values: dict[str, Any], at_most: float | None = None
+    ) -> Any:
         blocking = not _is_async(implementation.function)
         if blocking and self._blocking_view is not None and "gm" in implementation.argnames + implementation.kwargnames:
             values = {**values, "gm": self._blocking_view()}
         call = implementation.bind(values)
         began = time.perf_counter()
         try:
-            value = await self._run_sync(call) if blocking else call()
-            value = await _resolve(value)
+            value = await ended_within(
+                self._seconds(at_most), call, on_thread=self._run_sync(call) if blocking else None
+            )
         except BaseException as error:
             self._trace(implementation.plugin, hook, began, f"raised {type(error).__name__}")
             raise
         self._trace(implementation.plugin, hook, began, "passed" if value is None else "answered")
         return value
+
+    def _seconds(self, at_most: float | None) -> float | None:
+        limits = [limit for limit in (self.host.hook_timeout, at_most) if limit is not None]
+        return min(limits, default=None)
 
     def _trace(self, plugin: str, hook: str, began: float, outcome: str) -> None:
         # Arguments and answers stay out of it: they hold credentials.
@@ -280,8 +290,11 @@ class Dispatcher:
 
     def _hook_error(self, implementation: Implementation, hook: str, error: BaseException) -> HookError:
         report = implementation.report
+        advice = ""
+        if isinstance(error, LateError) and error.seconds == self.host.hook_timeout:
+            advice = "; hook_timeout under [plugins] in the configuration says how long it may take"
         return HookError(
-            self._redact(f"plugin {report.name!r} ({report.origin}) failed in {hook}: {_describe(error)}"),
+            self._redact(f"plugin {report.name!r} ({report.origin}) failed in {hook}: {_describe(error)}{advice}"),
             plugin=report.name,
             hook=hook,
             distribution=report.distribution,
@@ -318,4 +331,6 @@ def _is_async(function: Callable[..., Any]) -> bool:
 
 
 def _describe(error: BaseException) -> str:
+    if isinstance(error, LateError):
+        return str(error)
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

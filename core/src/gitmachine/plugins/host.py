@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import os
 import threading
 import time
@@ -14,20 +15,31 @@ import attrs
 import pluggy
 
 from gitmachine import hookspecs
-from gitmachine.errors import PluginLoadError
+from gitmachine.errors import ConfigError, PluginLoadError
 from gitmachine.plugins.discovery import PluginSource, find_plugins
 from gitmachine.provider import normalize_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["SLOW_SECONDS", "TOO_SLOW_SECONDS", "Implementation", "PluginHost", "PluginReport", "PluginStatus"]
+__all__ = [
+    "HOOK_SECONDS",
+    "SLOW_SECONDS",
+    "TOO_SLOW_SECONDS",
+    "Implementation",
+    "PluginHost",
+    "PluginReport",
+    "PluginStatus",
+]
 
 SLOW_SECONDS = 2.0
 """How long an import may take, also on a loaded machine, before it is said that every command waits for it."""
 
 TOO_SLOW_SECONDS = 10.0
 """How long an import may take before the plugin counts as broken: no loaded machine explains that."""
+
+HOOK_SECONDS = 3600.0
+"""How long a plugin may take in a hook: room for a test suite before a push, or for somebody who is asked."""
 
 
 class PluginStatus(StrEnum):
@@ -104,6 +116,10 @@ class PluginHost:
         trace: whether each hook call is logged as one line on standard error.
         entry_points: the plugins to choose from; None finds the installed ones.
         options: what is configured for each plugin, by its name.
+        hook_timeout: how many seconds each plugin may take in a hook of a session; None is no limit.
+
+    Attributes:
+        trace, hook_timeout: as given.
     """
 
     def __init__(
@@ -115,7 +131,9 @@ class PluginHost:
         trace: bool = False,
         entry_points: Iterable[PluginSource] | None = None,
         options: Mapping[str, Mapping[str, Any]] | None = None,
+        hook_timeout: float | None = HOOK_SECONDS,
     ) -> None:
+        self.hook_timeout = hook_timeout
         self._allow = None if allow is None else {normalize_name(name): name for name in allow}
         self._disable = {normalize_name(name) for name in disable}
         self._strict = strict
@@ -141,7 +159,11 @@ class PluginHost:
         """Make a host as the environment says, with the plugins' options.
 
         ``GITMACHINE_PLUGINS=a,b`` loads only these (empty: none), ``GITMACHINE_DISABLE_PLUGINS=x`` all but these,
-        ``GITMACHINE_STRICT_PLUGINS=1`` makes a broken one fatal, ``GITMACHINE_TRACE_HOOKS=1`` logs each hook call.
+        ``GITMACHINE_STRICT_PLUGINS=1`` makes a broken one fatal, ``GITMACHINE_TRACE_HOOKS=1`` logs each hook call,
+        ``GITMACHINE_HOOK_TIMEOUT=60`` is how many seconds a plugin may take in a hook (0: as long as it likes).
+
+        Raises:
+            ConfigError: that is no number of seconds.
         """
         allow = environ.get("GITMACHINE_PLUGINS")
         return cls(
@@ -150,6 +172,7 @@ class PluginHost:
             strict=_flag(environ.get("GITMACHINE_STRICT_PLUGINS")),
             trace=_flag(environ.get("GITMACHINE_TRACE_HOOKS")),
             options=options,
+            hook_timeout=_seconds(environ.get("GITMACHINE_HOOK_TIMEOUT")),
         )
 
     def load(self) -> None:
@@ -347,6 +370,18 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _flag(text: str | None) -> bool:
     return (text or "").strip().lower() in {"1", "true", "yes", "on"}
+
+
+def _seconds(text: str | None) -> float | None:
+    if not (text or "").strip():
+        return HOOK_SECONDS
+    try:
+        seconds = float(text or "")
+    except ValueError:
+        seconds = -1.0
+    if not (seconds >= 0 and math.isfinite(seconds)):
+        raise ConfigError(f"GITMACHINE_HOOK_TIMEOUT: expected a number of seconds (0 is no limit), not {text!r}")
+    return seconds or None
 
 
 def _cause(error: BaseException) -> str:
