@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from gitmachine import __version__
 from gitmachine.cli import app, main
+from gitmachine.cli.overview import OVERVIEW
 from gitmachine.errors import (
     ConfigError,
     GitError,
@@ -49,13 +50,24 @@ def test_every_command_has_help() -> None:
     assert all(f"  {name} " in listing for name in app.COMMANDS)
 
 
+def test_every_command_has_its_line_in_the_overview() -> None:
+    lines = {name: text for commands in OVERVIEW.values() for name, text in commands.items()}
+    assert sum(map(len, OVERVIEW.values())) == len(lines)
+    assert lines.keys() == app.COMMANDS.keys()
+    assert [text for text in lines.values() if len(text) > 61] == []  # a terminal of 80 columns cuts nothing
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
         (["confg"], "gitmachine: no command 'confg': did you mean 'config'? (see: gitmachine --help)\n"),
         (["providers", "--jsno"], "gitmachine: no such option '--jsno'"),
         (["run"], "gitmachine: missing argument 'COMMAND...' (see: gitmachine run --help)\n"),
-        (["run", "--timeout"], "gitmachine: option '--timeout' requires an argument"),
+        (["run", "--timeout"], "gitmachine: option '--timeout' requires an argument (see: gitmachine run --help)\n"),
+        (["run", "--", ""], "gitmachine: expected a program and its arguments as COMMAND, not '' as the program\n"),
+        (["exec", "a", ""], "gitmachine: expected a program and its arguments as COMMAND, not '' as the program\n"),
+        (["spawn", "a", ""], "gitmachine: expected a program and its arguments as COMMAND, not '' as the program\n"),
+        (["doctor", "-o", "a=b"], "gitmachine: -o is an option of a provider: name PROVIDER, or a machine with -m"),
         (["config", "chek"], "gitmachine: no such command 'chek'"),
     ],
 )
@@ -132,6 +144,20 @@ def test_a_reader_that_is_gone_is_no_traceback(gitmachine_home: Path) -> None:
         )
     assert done.returncode == 141
     assert done.stderr == b""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_an_output_on_a_full_disk_is_one_sentence(gitmachine_home: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["sh", "-c", '"$1" -m gitmachine providers > /dev/full', "sh", sys.executable],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    message = "gitmachine: standard output cannot be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, message)
 
 
 @pytest.mark.parametrize("descriptor", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])

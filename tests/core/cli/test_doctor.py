@@ -74,6 +74,33 @@ def test_wrong_options_of_a_provider_are_a_finding(
     assert any("@ providers.local.network" in str(item["detail"]) for item in found.values())
 
 
+def test_options_and_machines_are_looked_at_as_run_would_have_them(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gitmachine.toml").write_text("[machines.box]\nprovider = 'local'\n[machines.wrong]\nnetwork = 'on'")
+    _code, found = checks(capfd, "-m", "box")
+    assert next(section for section, _name in found if section.startswith("provider")) == "provider local"
+    for args in (("local", "-o", "network=on"), ("-m", "box", "-o", "network=on"), ("-m", "wrong")):
+        code, found = checks(capfd, *args)
+        finding = found["provider local", "configuration"]
+        assert (code, "expected one of none, host, not 'on'" in str(finding["detail"])) == (1, True)
+        assert finding["fix"] == "say it with -o KEY=VALUE, or under [providers.local] in the configuration file"
+    assert main(["doctor", "-m", "nosuch"]) == 2
+    assert "no machine 'nosuch' in the configuration: known here: box, wrong" in capfd.readouterr().err
+
+
+def test_places_that_cannot_be_made_are_told_once(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("GITMACHINE_HOME", str(tmp_path / "file"))
+    _code, found = checks(capfd, "local")
+    places = found["host", "places"]
+    assert places["detail"] == f"cannot make the folder '{tmp_path}/file/state': File exists"
+    assert places["fix"] == "make it writable, or set GITMACHINE_HOME to a folder that is"
+
+
 def test_an_unknown_provider_is_a_mistake_of_the_caller(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "locla"]) == 2
     assert "unknown provider 'locla'; did you mean 'local'?" in capfd.readouterr().err

@@ -71,6 +71,13 @@ def test_the_verbs_one_by_one(gitmachine: Run, machine: str, remote: Path, tmp_p
     assert (none.returncode, "there is no checkpoint 9" in none.stderr) == (1, True)
 
 
+def test_a_status_shows_odd_names_as_bash_takes_them(gitmachine: Run, machine: str) -> None:
+    script = 'set -e; printf 1 > "$(printf \'caf\\351\')"; printf 1 > "$(printf \'a\\nb\')"; touch "it\'s" "\\\\"'
+    assert gitmachine("exec", machine, "--", "sh", "-c", script).returncode == 0
+    shown = gitmachine("status", machine).stdout.splitlines()[2:]
+    assert sorted(shown) == [r"A $'a\nb'", r"A $'caf\xe9'", "A \\", "A it's"]
+
+
 def test_a_branch_that_has_diverged_is_published_after_a_pull_with_a_policy(
     gitmachine: Run, machine: str, remote: Path
 ) -> None:

@@ -62,6 +62,11 @@ def test_a_kept_machine_is_told() -> None:
     assert receipt_lines(outcome) == ["the remote has feat at 0123456789", "the machine is kept: m-1"]
 
 
+def test_a_machine_whose_work_was_not_published_says_how_to_try_again() -> None:
+    outcome = Outcome(provider="local", name="a b", machine_kept=True, status=123)
+    assert receipt_lines(outcome)[-1] == "to try again when the cause is gone: gitmachine stop 'a b'"
+
+
 @pytest.mark.parametrize(
     ("outcome", "line"),
     [

@@ -271,6 +271,7 @@ BAD = [
     (["--timeout", "-1"], {}, 2, "expected more than 0 seconds, not -1 @ timeout"),
     (["--config", "nosuch.toml"], {}, 2, "the configuration file 'nosuch.toml' does not exist"),
     (["--name", "-x"], {}, 2, "invalid machine name '-x'"),
+    (["--name", "a:b"], {}, 2, "invalid machine name 'a:b': use printable characters without ':'"),
     ([], {"GITMACHINE_TIMEOUT": "x"}, 2, "expected a number, not 'x' @ GITMACHINE_TIMEOUT"),
     (["-r", "ext::sh -c id"], {}, 2, "invalid repository 'ext::sh -c id'"),
     (["-r", "--upload-pack=id"], {}, 2, "invalid repository '--upload-pack=id'"),

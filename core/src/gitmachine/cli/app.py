@@ -79,6 +79,16 @@ class _Commands(click.Group):
         command = getattr(import_module(module), name)
         return command if isinstance(command, click.Command) else None
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands by what they are for, each in one line; no command's module is needed for that."""
+        from gitmachine.cli.overview import OVERVIEW, PLUGINS
+
+        added = {name: command.get_short_help_str(formatter.width) for name, command in sorted(_extra(ctx).items())}
+        for section, commands in {**OVERVIEW, PLUGINS: added}.items():
+            if commands:
+                with formatter.section(section):
+                    formatter.write_dl(list(commands.items()), col_max=12)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -119,8 +129,7 @@ def run(args: Sequence[str]) -> int:
         click.echo(error.format_message(), err=True)
         return Exit.USAGE
     except click.UsageError as error:
-        path = error.ctx.command_path if error.ctx is not None else "gitmachine"
-        say(f"{_lower(error.format_message())} (see: {path} --help)")
+        say(f"{_lower(error.format_message())} (see: {_path(error, args)} --help)")
         return Exit.USAGE
     except click.ClickException as error:
         say(_lower(error.format_message()))
@@ -139,6 +148,13 @@ def run(args: Sequence[str]) -> int:
     finally:
         logging.getLogger("gitmachine").removeHandler(log)
     return code if isinstance(code, int) else Exit.OK
+
+
+def _path(error: click.UsageError, args: Sequence[str]) -> str:
+    """Return the command whose help has more; click does not know it for an option that lacks its value."""
+    if error.ctx is not None:
+        return error.ctx.command_path
+    return " ".join(["gitmachine", *(word for word in args[:1] if word in COMMANDS)])
 
 
 def _lower(message: str) -> str:

@@ -39,15 +39,21 @@ PROVIDER_SECONDS = 90
 
 @click.command()
 @click.argument("provider", required=False)
+@click.option("-m", "--machine", metavar="MACHINE", help="Look at a machine of the configuration: [machines.MACHINE].")
+@click.option("-o", "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of PROVIDER.")
 @json_option
 @config_option
 @debug_option
-def doctor(*, provider: str | None, as_json: bool, config: Path | None) -> int:
+def doctor(
+    *, provider: str | None, machine: str | None, options: tuple[str, ...], as_json: bool, config: Path | None
+) -> int:
     """Check this host and the installed providers (or only PROVIDER), with what to do about each finding."""
+    if options and provider is None and machine is None:
+        raise click.UsageError("-o is an option of a provider: name PROVIDER, or a machine with -m")
     sections: dict[str, list[Check]] = {"host": [_python(), _git(), _places()]}
     settings, finding = _settings(config)
     sections["configuration"] = finding
-    sections |= asyncio.run(_installed(settings, provider))
+    sections |= asyncio.run(_installed(settings, provider, machine, options))
     checks = [(section, check) for section, found in sections.items() for check in found]
     healthy = all(check.ok for _section, check in checks)
     if as_json:
@@ -92,7 +98,8 @@ def _places() -> Check:
     try:
         places.ensure()
     except GitMachineError as error:
-        return Check(name="places", ok=False, detail=str(error), fix="make it writable, or set GITMACHINE_HOME")
+        what, _semicolon, fix = str(error).partition("; ")
+        return Check(name="places", ok=False, detail=what, fix=fix or "make it writable, or set GITMACHINE_HOME")
     return Check(name="places", ok=True, detail=f"state {places.state}, cache {places.cache}, runtime {places.runtime}")
 
 
@@ -125,25 +132,38 @@ def _plugins(host: PluginHost) -> Iterator[Check]:
         yield Check(name=report.name, ok=not broken, detail=detail, fix=fix)
 
 
-async def _installed(settings: Settings, provider: str | None) -> dict[str, list[Check]]:
+async def _installed(
+    settings: Settings, provider: str | None, machine: str | None, options: tuple[str, ...]
+) -> dict[str, list[Check]]:
     from gitmachine.config.installed import plugin_host
+    from gitmachine.config.machines import resolve_machine
     from gitmachine.plugins.registry import Registry
 
     host = plugin_host(settings)
     registry = Registry(host)
+    if machine is not None:
+        provider = resolve_machine(settings, provider=provider, machine=machine).provider
     if provider is not None:
         registry.resolve(provider)  # an unknown name is a mistake of the caller, not a finding
     names = [provider] if provider is not None else [offer.spec.name for offer in registry.providers()]
-    found = {f"provider {name}": await _provider(registry, settings, name) for name in names}
+    found = {f"provider {name}": await _provider(registry, settings, name, machine, options) for name in names}
     return {"plugins": list(_plugins(host)), **found}
 
 
-async def _provider(registry: Registry, settings: Settings, name: str) -> list[Check]:
+async def _provider(
+    registry: Registry, settings: Settings, name: str, machine: str | None, options: tuple[str, ...]
+) -> list[Check]:
     from gitmachine.config.machines import resolve_machine
 
     try:
         spec = registry.resolve(name)
-        chosen = resolve_machine(settings, provider=name, aliases=lambda _name: (spec.name, *spec.aliases))
+        chosen = resolve_machine(
+            settings,
+            provider=name,
+            machine=machine,
+            options=options,
+            aliases=lambda _name: (spec.name, *spec.aliases),
+        )
         async with asyncio.timeout(PROVIDER_SECONDS):
             return list(await registry.doctor(name, chosen.options))
     except TimeoutError:

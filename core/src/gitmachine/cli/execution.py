@@ -17,7 +17,7 @@ from gitmachine.cli.options import (
     load_settings,
     name_argument,
 )
-from gitmachine.cli.output import write_json
+from gitmachine.cli.output import write_outcome
 
 if TYPE_CHECKING:
     from gitmachine.cli.interrupts import Interrupts
@@ -64,16 +64,15 @@ def execute(invocation: Invocation, /, *, name: str, as_json: bool, **given: Any
         reason = last_line(outcome)
         if reason is not None:
             say(reason)
-    if as_json:
-        write_json(_document(outcome))
-    return outcome.status
+    return write_outcome(_document(outcome), outcome.status) if as_json else outcome.status
 
 
 def _plan(given: dict[str, Any], *, as_json: bool, debug: bool) -> Plan:
-    from gitmachine.cli.prepare import environment
+    from gitmachine.cli.prepare import check_command, environment
     from gitmachine.cli.running import Plan
     from gitmachine.execution import ExecRequest
 
+    check_command(given["command"])
     env = environment(given["env"])
     ExecRequest(argv=given["command"], env=env, timeout=given["timeout"])  # says what is wrong before anything happens
     return Plan(

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["checkpoint", "checkpoints", "commit", "diff", "pull", "push", "rollback", "status"]
 
+_SHORT = {"\n": "\\n", "\t": "\\t", "\\": "\\\\", "'": "\\'"}
+
 
 @click.command()
 @config_option
@@ -137,8 +139,14 @@ def status(*, name: str, as_json: bool, config: Path | None) -> None:
 
 
 def _one_line(path: str) -> str:
-    """Return a path as it is, or quoted where it would not fit on a line."""
-    return path if path.isprintable() else repr(path)
+    """Return a path as it is, or as bash takes it where it would not fit on a line or is not UTF-8."""
+    if path.isprintable():
+        return path
+    return "$'" + "".join(_SHORT.get(one) or (one if one.isprintable() else _escaped(one)) for one in path) + "'"
+
+
+def _escaped(character: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
 
 
 @click.command()

@@ -9,16 +9,32 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from gitmachine.cli.messages import clean
+from gitmachine.cli.exits import Exit
+from gitmachine.cli.messages import clean, explain, say
+from gitmachine.errors import GitMachineError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["OutputClosed", "plain", "write_bytes", "write_json", "write_json_line", "write_line", "write_table"]
+__all__ = [
+    "OutputClosed",
+    "OutputUnwritable",
+    "plain",
+    "write_bytes",
+    "write_json",
+    "write_json_line",
+    "write_line",
+    "write_outcome",
+    "write_table",
+]
 
 
 class OutputClosed(Exception):  # noqa: N818  # what happened, not whose error it is
     """Nobody reads our standard output any more."""
+
+
+class OutputUnwritable(GitMachineError):  # noqa: N818  # what happened, not whose error it is
+    """Standard output takes no more: its disk is full, say."""
 
 
 def _write(text: str) -> None:
@@ -30,6 +46,7 @@ def write_bytes(content: bytes) -> None:
 
     Raises:
         OutputClosed: nobody reads any more.
+        OutputUnwritable: it cannot be written for another reason.
     """
     data = memoryview(content)
     try:
@@ -39,6 +56,8 @@ def write_bytes(content: bytes) -> None:
             data = data[os.write(1, data) :]
     except BrokenPipeError as error:
         raise OutputClosed from error
+    except OSError as error:
+        raise OutputUnwritable(f"standard output cannot be written: {error.strerror}") from error
 
 
 def plain(value: Any) -> Any:
@@ -55,6 +74,16 @@ def plain(value: Any) -> Any:
 def write_json(document: Any) -> None:
     """Write one JSON document and a line end."""
     _write(json.dumps(plain(document), indent=2) + "\n")
+
+
+def write_outcome(document: Any, status: int) -> int:
+    """Write the document of a command whose own exit code is ours, and return what to exit with."""
+    try:
+        write_json(document)
+    except OutputUnwritable as error:
+        say(explain(error))
+        return Exit.RUN_FAILURE
+    return status
 
 
 def write_json_line(document: Any) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     F = TypeVar("F", bound=Callable[..., Any])
 
-__all__ = ["Prepared", "environment", "prepare", "session_options"]
+__all__ = ["Prepared", "check_command", "environment", "prepare", "session_options"]
 
 _OPTIONS = (
     click.option(
@@ -56,6 +56,12 @@ class Prepared:
     settings: Settings
     provider: str
     gm: AsyncGitMachine
+
+
+def check_command(command: Sequence[str]) -> None:
+    """Raise `ConfigError` for a command without a program; click has seen to it that there is a first word."""
+    if command and not command[0]:
+        raise ConfigError("expected a program and its arguments as COMMAND, not '' as the program")
 
 
 def environment(pairs: Sequence[str]) -> dict[str, str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from gitmachine.cli.exits import Exit
 from gitmachine.cli.messages import say
 
 if TYPE_CHECKING:
@@ -157,7 +159,10 @@ def receipt_lines(outcome: Outcome) -> list[str]:
     elif push is not None:
         lines.append(f"the remote has {push.branch} at {short(push.remote_sha)}")
     if outcome.machine_kept:
-        lines.append(f"the machine is kept: {outcome.name or outcome.machine}")
+        machine = outcome.name or outcome.machine
+        lines.append(f"the machine is kept: {machine}")
+        if outcome.status == Exit.RUN_KEPT:
+            lines.append(f"to try again when the cause is gone: gitmachine stop {shlex.quote(machine or '')}")
     if outcome.hint:
         lines.append(f"hint: {outcome.hint}")
     return lines

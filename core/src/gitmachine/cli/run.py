@@ -10,8 +10,8 @@ import click
 from gitmachine.cli.exits import run_exit_code
 from gitmachine.cli.messages import explain, say, show_traceback
 from gitmachine.cli.options import Invocation, config_option, debug_option, json_option
-from gitmachine.cli.output import write_json
-from gitmachine.cli.prepare import prepare, session_options
+from gitmachine.cli.output import write_outcome
+from gitmachine.cli.prepare import check_command, prepare, session_options
 
 if TYPE_CHECKING:
     from gitmachine.cli.report import Outcome, Progress
@@ -46,6 +46,7 @@ def run(invocation: Invocation, /, *, as_json: bool, **given: Any) -> int:
     outcome = Outcome(provider=given["provider"] or "")
     progress = Progress(quiet=as_json and not given["stream"])
     try:
+        check_command(given["command"])
         prepared = prepare(given, progress.event)
         outcome.provider, settings = prepared.provider, prepared.settings
         plan = Plan(
@@ -65,9 +66,7 @@ def run(invocation: Invocation, /, *, as_json: bool, **given: Any) -> int:
         if invocation.debug:
             show_traceback(error)
         say(outcome.error)
-    if as_json:
-        write_json(document(outcome))
-    return outcome.status
+    return write_outcome(document(outcome), outcome.status) if as_json else outcome.status
 
 
 def _carry_out(plan: Plan, gm: AsyncGitMachine, outcome: Outcome, progress: Progress) -> None:

@@ -44,8 +44,9 @@ def spawn(*, name: str, run_name: str | None, as_json: bool, config: Path | None
     `runs` lists the runs, and `attach` shows the output from any place on.
     """
     from gitmachine.cli.acting import act
-    from gitmachine.cli.prepare import environment
+    from gitmachine.cli.prepare import check_command, environment
 
+    check_command(given["command"])
     env = environment(given["env"])
 
     async def work(gm: AsyncGitMachine) -> RunInfo:

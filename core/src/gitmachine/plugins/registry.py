@@ -195,10 +195,8 @@ class Registry:
             config = await run_in_thread(self._config, name, options)
             return tuple(await doctor(config))
         except ConfigError as error:
-            return tuple(
-                Check(name="configuration", ok=False, detail=problem, fix="correct the option")
-                for problem in error.problems
-            )
+            fix = f"say it with -o KEY=VALUE, or under [providers.{offer.spec.name}] in the configuration file"
+            return tuple(Check(name="configuration", ok=False, detail=problem, fix=fix) for problem in error.problems)
         except Exception as error:  # noqa: BLE001  # a provider's check may fail in any way; that is the finding
             detail = str(error) if isinstance(error, GitMachineError) else f"{type(error).__name__}: {error}"
             return (Check(name=offer.spec.name, ok=False, detail=detail, fix=f"look at {offer.plugin.origin}"),)

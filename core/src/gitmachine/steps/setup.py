@@ -75,8 +75,8 @@ def make_setup(*, repository: str, session: str | None, **fields: Any) -> Sessio
     if path is not None and (not posixpath.isabs(path) or "\0" in path):
         problems.append(f"path must be absolute in the machine, not {path!r}")
     name = fields["name"]
-    if name is not None and (not name.strip() or name.startswith("-") or not name.isprintable()):
-        problems.append(f"invalid machine name {name!r}: use printable characters, not beginning with '-'")
+    if name is not None and (not name.strip() or name.startswith("-") or ":" in name or not name.isprintable()):
+        problems.append(f"invalid machine name {name!r}: use printable characters without ':', not beginning with '-'")
     identity = fields.pop("identity") or GitIdentity()
     git = fields.pop("git") or GitOptions()
     guard = fields.pop("guard", None) or GuardOptions()
