@@ -218,3 +218,34 @@ def test_any_data_is_an_object_or_a_config_error(data: dict[str, Any]) -> None:
     except ConfigError as error:
         made = error.problems
     assert isinstance(made, Sample) or (made and all("\n" not in problem for problem in made))
+
+
+def _odd(_self: object, _field: object, value: int) -> None:
+    if value % 2 == 0:
+        raise ConfigError(f"expected an odd number, not {value} @ number", "and not so round @ number: think")
+
+
+@attrs.frozen
+class Judged:
+    number: int = attrs.field(default=1, validator=_odd)
+    low: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        if self.low > self.number:
+            raise ConfigError("expected less than number @ low")
+
+
+@pytest.mark.parametrize("path", ["providers.box", "machines.m"])
+def test_what_a_class_finds_by_itself_has_its_whole_path(path):
+    with pytest.raises(ConfigError) as caught:
+        structure(Judged, {"number": 2}, path)
+    assert caught.value.problems == (
+        f"expected an odd number, not 2 @ {path}.number",
+        f"and not so round @ {path}.number: think",
+    )
+    with pytest.raises(ConfigError) as caught:
+        structure(Judged, {"low": 2}, path)
+    assert caught.value.problems == (f"expected less than number @ {path}.low",)
+    with pytest.raises(ConfigError) as caught:
+        structure(Judged, {"number": 2})
+    assert caught.value.problems[0] == "expected an odd number, not 2 @ number"

@@ -75,7 +75,7 @@ def _flat(table: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]
 def check(*, as_json: bool, config: Path | None) -> int:
     """Look at everything in the configuration, whether it is used or not."""
     settings, problems, source = _checked(config)
-    hints = settings.hints if settings is not None else ()
+    hints = _hints(settings) if settings is not None else ()
     if as_json:
         write_json({"ok": not problems, "source": source, "problems": problems, "hints": hints})
         return Exit.USAGE if problems else Exit.OK
@@ -84,8 +84,16 @@ def check(*, as_json: bool, config: Path | None) -> int:
     if problems:
         say(explain(ConfigError(*problems, source=source)))
         return Exit.USAGE
-    write_line(f"ok: {source or 'no configuration file, and nothing wrong in the environment'}")
+    nothing = "no configuration file" + ("" if hints else ", and nothing wrong in the environment")
+    write_line(f"ok: {source or nothing}")
     return Exit.OK
+
+
+def _hints(settings: Settings) -> tuple[str, ...]:
+    from gitmachine.config.installed import plugin_host
+    from gitmachine.config.remarks import remarks
+
+    return (*settings.hints, *remarks(settings, plugin_host(settings)))
 
 
 def _checked(config: Path | None) -> tuple[Settings | None, list[str], str | None]:

@@ -105,8 +105,9 @@ def _places() -> Check:
 
 def _settings(config: Path | None) -> tuple[Settings, list[Check]]:
     """Return the settings, or the defaults when they are wrong, and what was found."""
-    from gitmachine.config.installed import check_installed
+    from gitmachine.config.installed import check_installed, plugin_host
     from gitmachine.config.model import Settings
+    from gitmachine.config.remarks import remarks
 
     try:
         settings = load_settings(config)
@@ -118,6 +119,8 @@ def _settings(config: Path | None) -> tuple[Settings, list[Check]]:
     problems = check_installed(settings)
     found = [Check(name="file", ok=True, detail=str(settings.source or "none; the defaults hold"))]
     found += [Check(name="file", ok=False, detail=problem, fix="correct the file") for problem in problems]
+    misspelt = remarks(settings, plugin_host(settings))
+    found += [Check(name="file", ok=False, detail=remark, fix="correct the file") for remark in misspelt]
     found += [Check(name="environment", ok=False, detail=hint, fix="rename or unset it") for hint in settings.hints]
     return settings, found
 

@@ -51,11 +51,13 @@ class Prepared:
         settings: everything that was configured.
         provider: the provider's name.
         gm: the session, not started.
+        hints: what is no error, and hardly what was meant.
     """
 
     settings: Settings
     provider: str
     gm: AsyncGitMachine
+    hints: tuple[str, ...] = ()
 
 
 def check_command(command: Sequence[str]) -> None:
@@ -105,6 +107,7 @@ def prepare(given: Mapping[str, Any], on_event: Callable[[str, dict[str, Any]], 
         )
     from gitmachine.config.installed import plugin_host
     from gitmachine.config.machines import storable_options
+    from gitmachine.config.remarks import remarks
     from gitmachine.plugins.registry import Registry
     from gitmachine.session import AsyncGitMachine
 
@@ -130,7 +133,8 @@ def prepare(given: Mapping[str, Any], on_event: Callable[[str, dict[str, Any]], 
         on_event=lambda name, data, _gm: on_event(name, data),
         plugins=host,
     )
-    return Prepared(settings=settings, provider=chosen.provider, gm=gm)
+    hints = (*settings.hints, *remarks(settings, host))
+    return Prepared(settings=settings, provider=chosen.provider, gm=gm, hints=hints)
 
 
 def _settings(given: Mapping[str, Any]) -> tuple[Settings, dict[str, str]]:

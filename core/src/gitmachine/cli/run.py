@@ -57,7 +57,7 @@ def run(invocation: Invocation, /, *, as_json: bool, **given: Any) -> int:
             stream=given["stream"],
             debug=invocation.debug,
         )
-        for hint in settings.hints:
+        for hint in prepared.hints:
             progress.line(hint)
         _carry_out(plan, prepared.gm, outcome, progress)
     except Exception as error:  # noqa: BLE001  # a mistake of ours too has an exit code of its own here

@@ -36,7 +36,7 @@ def start(*, as_json: bool, **given: Any) -> None:
     """
     progress = Progress(quiet=as_json)
     prepared = prepare(given, progress.event)
-    for hint in prepared.settings.hints:
+    for hint in prepared.hints:
         progress.line(hint)
     gm = prepared.gm
 

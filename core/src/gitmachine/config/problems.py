@@ -92,8 +92,18 @@ def sentences(error: Exception, path: str = "") -> list[str]:
     if isinstance(error, Misplaced):
         return [f"{error.what}{where}: {error.hint}"]
     if isinstance(error, ConfigError):
-        return [problem if " @ " in problem else problem + where for problem in error.problems]
+        return [_placed(problem, path) if " @ " in problem else problem + where for problem in error.problems]
     return [f"{error}{where}"]
+
+
+def _placed(problem: str, path: str) -> str:
+    """Return a problem, whose path begins at the class that found it, with the whole path."""
+    what, _at, where = problem.rpartition(" @ ")
+    tables, _dot, key = path.rpartition(".")
+    if where == key or where.startswith(tuple(f"{key}{end}" for end in ".[:(, ") if key else ()):
+        return f"{what} @ {tables}.{where}" if tables else problem
+    of_provider = path.startswith(("providers.", "machines.")) and not where.startswith(path)
+    return f"{what} @ {path}.{where}" if of_provider else problem
 
 
 def conceal(error: Exception) -> Exception:
