@@ -142,3 +142,66 @@ def test_a_name_that_could_not_be_typed_or_shown_is_refused(
     out, err = capfd.readouterr()
     assert (out, "\x1b" in err) == ("", False)
     assert "invalid machine name" in err
+
+
+FLEETING = """
+import attrs
+from gitmachine import ProviderSpec, hookimpl
+from gitmachine.testing import FakeMachine
+
+
+@attrs.frozen
+class Config:
+    pass
+
+
+class Machine(FakeMachine):
+    provider = "fleeting"
+
+    def __init__(self, config):
+        super().__init__()
+
+
+@hookimpl
+def gitmachine_register_providers():
+    return [ProviderSpec(name="fleeting", factory="fleeting:Machine", config="fleeting:Config")]
+"""
+
+
+@pytest.fixture
+def fleeting(tmp_path: Path) -> dict[str, str]:
+    """Install a provider that cannot connect to its machines; return what finds it."""
+    info = tmp_path / "site" / "fleeting-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fleeting\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[gitmachine]\nfleeting = fleeting\n")
+    (tmp_path / "site" / "fleeting.py").write_text(FLEETING)
+    return {"PYTHONPATH": str(tmp_path / "site"), "TMPDIR": str(tmp_path)}
+
+
+@pytest.mark.parametrize("command", [["start"], ["run", "--keep"]])
+def test_a_machine_that_nobody_could_connect_to_is_not_left(
+    gitmachine: Run, remote: Path, home: Any, fleeting: dict[str, str], command: list[str]
+) -> None:
+    last = ["--", "true"] if command[0] == "run" else []
+    done = gitmachine(*command, "-p", "fleeting", "-r", str(remote), *last, env=fleeting)
+    message = "a machine of the provider 'fleeting' ends with the process that made it"
+    assert (done.returncode, message in done.stderr, "`gitmachine run`" in done.stderr) == (2, True, True)
+    assert home.machines() == []
+
+
+def test_a_machine_that_nobody_can_connect_to_is_written_off_with_its_process(
+    gitmachine: Run, remote: Path, home: Any, fleeting: dict[str, str]
+) -> None:
+    (remote / "hooks" / "pre-receive").write_text("#!/bin/sh\nexit 1\n")
+    (remote / "hooks" / "pre-receive").chmod(0o755)
+    options = ["-p", "fleeting", "-r", str(remote), "-s", "feat", "--name", "a"]
+    done = gitmachine("run", *options, "--", "sh", "-c", "echo x > x", env=fleeting)
+    assert (done.returncode, "the work is safe in" in done.stderr) == (123, True), done.stderr
+    gone = gitmachine("stop", "a", env=fleeting)
+    assert (gone.returncode, home.machines()) == (4, []), gone.stderr
+    (remote / "hooks" / "pre-receive").unlink()
+    rescued = [one["name"] for one in json.loads(ok(gitmachine("rescue", "--json", env=fleeting)))["rescues"]]
+    assert rescued
+    ok(gitmachine("rescue", "push", rescued[0], env=fleeting))
+    assert show(remote, "feat:x") == "x"

@@ -89,12 +89,15 @@ def environment(pairs: Sequence[str]) -> dict[str, str]:
     return result
 
 
-def prepare(given: Mapping[str, Any], on_event: Callable[[str, dict[str, Any]], None]) -> Prepared:
+def prepare(
+    given: Mapping[str, Any], on_event: Callable[[str, dict[str, Any]], None], *, leaves: bool = False
+) -> Prepared:
     """Check everything that was given and make the session; nothing starts.
 
     Args:
         given: the values of `session_options`.
         on_event: told each event's name and data.
+        leaves: whether the machine is to outlive this process.
 
     Raises:
         ConfigError: with every problem.
@@ -114,6 +117,11 @@ def prepare(given: Mapping[str, Any], on_event: Callable[[str, dict[str, Any]], 
     host = plugin_host(settings)
     registry = Registry(host)
     chosen = _chosen(settings, registry, given)
+    if leaves and registry.resolve(chosen.provider).connect is None:
+        raise ConfigError(
+            f"a machine of the provider {chosen.provider!r} ends with the process that made it, since the provider "
+            "cannot connect to one: use `gitmachine run`, without --keep"
+        )
     machine = registry.create(chosen.provider, chosen.options)
     stored = storable_options(registry.config_class(chosen.provider), chosen.unresolved_options)
     gm = AsyncGitMachine(

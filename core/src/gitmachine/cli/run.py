@@ -47,7 +47,7 @@ def run(invocation: Invocation, /, *, as_json: bool, **given: Any) -> int:
     progress = Progress(quiet=as_json and not given["stream"])
     try:
         check_command(given["command"])
-        prepared = prepare(given, progress.event)
+        prepared = prepare(given, progress.event, leaves=given["keep"])
         outcome.provider, settings = prepared.provider, prepared.settings
         plan = Plan(
             command=given["command"],

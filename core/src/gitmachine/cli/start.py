@@ -35,7 +35,7 @@ def start(*, as_json: bool, **given: Any) -> None:
     Prints what to call it by (its name, else its id) and the session branch.
     """
     progress = Progress(quiet=as_json)
-    prepared = prepare(given, progress.event)
+    prepared = prepare(given, progress.event, leaves=True)
     for hint in prepared.hints:
         progress.line(hint)
     gm = prepared.gm

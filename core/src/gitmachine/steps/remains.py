@@ -118,6 +118,8 @@ class Remains:
     async def connect(self) -> Machine | None:
         """Return the machine, or None when there is none (any more).
 
+        A machine that its provider cannot connect to ended with the process that made it.
+
         Raises:
             GitMachineError: the provider could not be asked.
         """
@@ -128,7 +130,7 @@ class Remains:
         try:
             async with self._deadline("connect"):
                 return await self.registry.connect(self.record.provider, machine_id, options)
-        except MachineLostError:
+        except (MachineLostError, UnsupportedOperation):
             return None
 
     @contextlib.asynccontextmanager
