@@ -113,6 +113,7 @@ if TYPE_CHECKING:
     from gitmachine.provider import (
         Check,
         ProviderSpec,
+        SnapshotInfo,
     )
     from gitmachine.session import (
         AsyncGitMachine,
@@ -230,6 +231,7 @@ _EXPORTS = {
     "provider": (
         "Check",
         "ProviderSpec",
+        "SnapshotInfo",
     ),
     "session": ("AsyncGitMachine",),
     "session.run": ("AsyncRun",),
@@ -311,6 +313,7 @@ __all__ = [
     "RunInfo",
     "RunState",
     "Settings",
+    "SnapshotInfo",
     "StateError",
     "StopRefused",
     "Terminal",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime  # noqa: TC003  # attrs resolves annotations at run time
 
 import attrs
 
 from gitmachine.errors import ConfigError
 
-__all__ = ["CONTRACT", "Check", "ProviderSpec", "normalize_name"]
+__all__ = ["CONTRACT", "Check", "ProviderSpec", "SnapshotInfo", "normalize_name"]
 
 CONTRACT = 1
 """The version of the machine contract that this core speaks."""
@@ -39,6 +40,23 @@ class Check:
     fix: str = ""
 
 
+@attrs.frozen(kw_only=True)
+class SnapshotInfo:
+    """A snapshot, as its provider knows it.
+
+    Attributes:
+        name: what `Machine.snapshot` returned for it, or what else it can be removed by.
+        machine_id: the id of the machine that it was made of, which may have ended; None where nobody knows.
+        created: when it was made (UTC), or None.
+        size_bytes: what it takes, or None.
+    """
+
+    name: str
+    machine_id: str | None = None
+    created: datetime | None = None
+    size_bytes: int | None = None
+
+
 def _valid_name(_spec: ProviderSpec, _field: attrs.Attribute[str], value: str) -> None:
     if not _NAME.fullmatch(value):
         raise ConfigError(f"invalid provider name {value!r}: use letters, digits, '-', '_' and '.'")
@@ -61,6 +79,11 @@ class ProviderSpec:
             (`Machine.label`), also a half-made one whose maker died. What can never run it removes instead.
         inventory: a coroutine function ``(config) -> Mapping[machine id, label]`` of all machines that carry one, or
             None.
+        snapshots: a coroutine function ``(machine_ids, config) -> Sequence[SnapshotInfo]`` of all snapshots there are,
+            the oldest first, or None. The ids are those that the caller knows, for a provider that has to be asked
+            about each machine; they need not exist any more.
+        delete_snapshot: a coroutine function ``(snapshot, config) -> None`` that removes one, no error when it is gone;
+            or None. It never removes what is no snapshot.
         aliases: other names for the same provider.
         contract: the version of the machine contract the provider was written for.
     """
@@ -73,5 +96,7 @@ class ProviderSpec:
     doctor: str | None = None
     find: str | None = None
     inventory: str | None = None
+    snapshots: str | None = None
+    delete_snapshot: str | None = None
     aliases: tuple[str, ...] = ()
     contract: int = CONTRACT

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from gitmachine.testing.fake import copies
 from support.repos import git
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -42,17 +43,71 @@ PROVIDER = """
         ]
 """
 
+KEEPER = """
+    import attrs
+
+    import stand_in_provider
+    from gitmachine import MachineError, ProviderSpec, SnapshotInfo, hookimpl
+    from gitmachine.testing.fake import copies
+
+
+    async def snapshots(machine_ids, config):
+        if config.snapshot == "down":
+            raise MachineError("the store of snapshots is down", provider="fake")
+        return [SnapshotInfo(name=one.name, machine_id=one.origin, size_bytes=2048) for one in copies.all_snapshots()]
+
+
+    async def delete_snapshot(snapshot, config):
+        copies.delete_snapshot(snapshot)
+
+
+    @hookimpl
+    def gitmachine_register_providers():
+        here = "keeping_provider"
+        (spec,) = stand_in_provider.gitmachine_register_providers()
+        return [attrs.evolve(spec, snapshots=f"{here}:snapshots", delete_snapshot=f"{here}:delete_snapshot")]
+"""
+
+
+def install(site: Path, plugin: str) -> None:
+    """Put both modules on a path, and have one of them found as a plugin."""
+    info = site / "stand_in_provider-1.0.dist-info"
+    info.mkdir(parents=True)
+    (site / "stand_in_provider.py").write_text(textwrap.dedent(PROVIDER))
+    (site / "keeping_provider.py").write_text(textwrap.dedent(KEEPER))
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stand-in-provider\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[gitmachine]\nstand-in = {plugin}\n")
+
+
+@pytest.fixture
+def keeping(
+    inside: Run, remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str], str]]:
+    """Start machines of a provider that keeps snapshots; returns a function that does, and takes one of each."""
+    forget_snapshots()
+    install(tmp_path / "site", "keeping_provider")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+
+    def start(name: str) -> str:
+        done = inside("start", "-p", "fake", "-r", str(remote), "-s", f"of-{name}", "--name", name)
+        assert done.returncode == 0, done.stderr
+        return inside("snapshot", name, "--name", f"snap-{name}:1").stdout.strip()
+
+    yield start
+    forget_snapshots()
+
+
+def forget_snapshots() -> None:
+    """Remove the snapshots of this process, which other tests share."""
+    for one in copies.all_snapshots():
+        copies.delete_snapshot(one.name)
+
 
 @pytest.fixture
 def machine(inside: Run, remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A machine named a that can be copied; all command lines are of this process, in which it lives."""
-    site = tmp_path / "site"
-    info = site / "stand_in_provider-1.0.dist-info"
-    info.mkdir(parents=True)
-    (site / "stand_in_provider.py").write_text(textwrap.dedent(PROVIDER))
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stand-in-provider\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[gitmachine]\nstand-in = stand_in_provider\n")
-    monkeypatch.syspath_prepend(str(site))
+    install(tmp_path / "site", "stand_in_provider")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
     done = inside("start", "-p", "fake", "-r", str(remote), "-s", "one", "--name", "a", "-e", "E=env")
     assert done.returncode == 0, done.stderr
     return "a"
@@ -87,6 +142,61 @@ def test_snapshots_are_made_listed_used_and_deleted(machine: str, inside: Run, r
     assert inside("stop", machine).returncode == 0
     missing = inside("run", "-p", "fake", "-o", f"snapshot={first}", "-r", str(remote), "--", "true")
     assert (missing.returncode, f"there is no snapshot {first!r}" in missing.stderr) == (125, True)
+
+
+def listed(inside: Run, *arguments: str) -> list[tuple[str, str, str]]:
+    """Return each snapshot with its machine and what became of that."""
+    found = json.loads(inside("snapshots", "--json", *arguments).stdout)["snapshots"]
+    return [(one["snapshot"], one["machine"], one["state"]) for one in found]
+
+
+def test_snapshots_of_machines_that_have_ended_are_listed_and_deleted(
+    keeping: Callable[[str], str], inside: Run
+) -> None:
+    for name in ("a", "b"):
+        keeping(name)
+    assert inside("stop", "a").returncode == 0
+    assert inside("snapshots", "a").stdout == "snap-a:1\n"
+    assert listed(inside) == [("snap-a:1", "a", "stopped"), ("snap-b:1", "b", "running")]
+    table = inside("snapshots", "-p", "fake").stdout.splitlines()
+    assert [line.split() for line in table] == [
+        ["SNAPSHOT", "MACHINE", "STATE", "PROVIDER", "MADE", "SIZE"],
+        ["snap-a:1", "a", "stopped", "fake", "-", "2.0", "KiB"],
+        ["snap-b:1", "b", "running", "fake", "-", "2.0", "KiB"],
+    ]
+    told = inside("gc")
+    assert "snapshots 1 of fake: the machines that they were made of are not alive: left alone" in told.stdout
+    assert told.returncode == 0
+    assert json.loads(inside("gc", "--json").stdout)["collected"][-1]["kind"] == "snapshots"
+    assert [name for name, _, _ in listed(inside)] == ["snap-a:1", "snap-b:1"]
+    assert listed(inside, "--delete", "snap-a") == [("snap-b:1", "b", "running")]
+    assert inside("snapshots", "a", "--delete", "snap-a:1").stderr == "gitmachine: no snapshot\n"
+    assert "snapshots" not in inside("gc").stdout
+    missing = inside("snapshots", "--delete", "snap-a")
+    assert (missing.returncode, "no snapshot is called 'snap-a'; there are: snap-b:1" in missing.stderr) == (1, True)
+    assert inside("stop", "b").returncode == 0
+    assert inside("snapshots", "b", "--delete", "snap-b:1").returncode == 0
+    assert inside("snapshots").stderr == "gitmachine: no snapshot\n"
+
+
+def test_a_name_that_fits_several_snapshots_deletes_none(keeping: Callable[[str], str], inside: Run) -> None:
+    keeping("a")
+    inside("snapshot", "a", "--name", "snap-a:2")
+    refused = inside("snapshots", "--delete", "snap-a")
+    assert (refused.returncode, "fits several snapshots: snap-a:1 of a (fake)" in refused.stderr) == (1, True)
+    assert inside("snapshots", "a").stdout.split() == ["snap-a:1", "snap-a:2"]
+    assert inside("snapshots", "a", "-p", "fake").returncode == 2
+    assert "cannot list snapshots by itself" in inside("snapshots", "-p", "local").stderr
+
+
+def test_a_provider_that_cannot_be_asked_hides_no_other(
+    keeping: Callable[[str], str], inside: Run, tmp_path: Path
+) -> None:
+    keeping("a")
+    (tmp_path / "gitmachine.toml").write_text('[providers.fake]\nsnapshot = "down"\n')
+    done = inside("snapshots")
+    assert "the provider 'fake' could not be asked for snapshots: the store of snapshots is down" in done.stderr
+    assert "snap-a:1" in done.stdout
 
 
 @pytest.mark.requires("sandbox")

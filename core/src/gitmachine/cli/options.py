@@ -27,6 +27,7 @@ __all__ = [
     "json_option",
     "load_settings",
     "name_argument",
+    "optional_name_argument",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -124,6 +125,11 @@ class CommandAfterName(click.Command):
 def name_argument(function: F) -> F:
     """Add ``NAME``, a machine's name or the unambiguous beginning of its id; passed as `name`."""
     return click.argument("name", metavar="NAME", shell_complete=_machine_names)(function)
+
+
+def optional_name_argument(function: F) -> F:
+    """Add ``[NAME]``, as `name_argument`; left out it is None."""
+    return click.argument("name", metavar="[NAME]", required=False, shell_complete=_machine_names)(function)
 
 
 def _machine_names(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:

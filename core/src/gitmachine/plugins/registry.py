@@ -22,7 +22,7 @@ from gitmachine.machine import Machine
 from gitmachine.plugins.dispatch import call_now
 from gitmachine.plugins.hints import unknown_provider
 from gitmachine.plugins.threads import run_in_thread
-from gitmachine.provider import CONTRACT, Check, ProviderSpec, normalize_name
+from gitmachine.provider import CONTRACT, Check, ProviderSpec, SnapshotInfo, normalize_name
 
 if TYPE_CHECKING:
     from gitmachine.plugins.host import Implementation, PluginHost, PluginReport
@@ -166,8 +166,26 @@ class Registry:
         listed = await self._ask(offer, offer.spec.inventory, "list its machines", options=options)
         return dict(listed)
 
+    async def snapshots(
+        self, name: str, machine_ids: Sequence[str], options: Mapping[str, Any] | None = None
+    ) -> tuple[SnapshotInfo, ...]:
+        """Return the snapshots there are, also those of machines that have ended. Raises as `find`."""
+        offer = self._offer(name)
+        listed = tuple(
+            await self._ask(offer, offer.spec.snapshots, "list snapshots", tuple(machine_ids), options=options)
+        )
+        for info in listed:
+            if not isinstance(info, SnapshotInfo):
+                raise _plugin_error(offer, f"listed {info!r}, which is not a SnapshotInfo")
+        return listed
+
+    async def delete_snapshot(self, name: str, snapshot: str, options: Mapping[str, Any] | None = None) -> None:
+        """Remove a snapshot, also of a machine that has ended; no error when it is gone. Raises as `find`."""
+        offer = self._offer(name)
+        await self._ask(offer, offer.spec.delete_snapshot, "delete snapshots", snapshot, options=options)
+
     async def _ask(
-        self, offer: Offer, reference: str | None, what: str, *arguments: str, options: Mapping[str, Any] | None
+        self, offer: Offer, reference: str | None, what: str, *arguments: object, options: Mapping[str, Any] | None
     ) -> Any:
         if reference is None:
             raise UnsupportedOperation(

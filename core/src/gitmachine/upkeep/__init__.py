@@ -14,6 +14,7 @@ from gitmachine.upkeep.rescues import (
     rescues,
     show_rescue,
 )
+from gitmachine.upkeep.snapshots import SavedDisk, delete_snapshot, snapshots, snapshots_of
 from gitmachine.upkeep.withholding import Restored, WithheldWork, drop_withheld, restore_withheld, withheld
 
 __all__ = [
@@ -25,10 +26,12 @@ __all__ = [
     "Recovery",
     "RescueDetails",
     "Restored",
+    "SavedDisk",
     "SavedWork",
     "WithheldWork",
     "cache_usage",
     "collect_garbage",
+    "delete_snapshot",
     "drop_rescue",
     "drop_withheld",
     "is_orphan",
@@ -39,5 +42,7 @@ __all__ = [
     "rescues",
     "restore_withheld",
     "show_rescue",
+    "snapshots",
+    "snapshots_of",
     "withheld",
 ]

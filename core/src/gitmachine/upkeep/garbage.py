@@ -15,10 +15,12 @@ from gitmachine.state.journal import Journal
 from gitmachine.state.locks import MachineLock
 from gitmachine.state.memory import forget
 from gitmachine.state.places import Places, make_private
+from gitmachine.state.records import ENDED_STATES
 from gitmachine.steps.remains import Remains, is_orphan
 from gitmachine.upkeep.hoard import Hoard, last_used
 from gitmachine.upkeep.plain import as_plain
 from gitmachine.upkeep.rescues import rescues
+from gitmachine.upkeep.snapshots import saved_disks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,7 +45,8 @@ class Collected:
 
     Attributes:
         kind: ``machine``; ``folder``, ``repository``, ``lock`` and ``rows`` are what ended machines left; ``unknown``
-            is a machine at its provider that the journal does not know as live.
+            is a machine at its provider that the journal does not know as live; ``snapshots`` are a provider's of
+            machines that are not live.
         label: what it is called.
         why: why it is garbage.
         done: what was done, or in a dry run what would be.
@@ -56,7 +59,7 @@ class Collected:
         rescue: where work is safe that could not be published, or None.
     """
 
-    kind: Literal["machine", "folder", "repository", "lock", "rows", "unknown"]
+    kind: Literal["machine", "folder", "repository", "lock", "rows", "unknown", "snapshots"]
     label: str
     why: str
     done: str
@@ -108,6 +111,7 @@ async def collect_garbage(
         await gc.machines()
         await gc.leftovers(datetime.now(UTC) - timedelta(days=retention_days))
         await gc.unknown()
+        await gc.snapshots()
         return tuple(gc.found)
 
 
@@ -244,6 +248,25 @@ class _Collection:
                 record = records.get(label)
                 if record is None or record.ended:
                     self.found.append(_unknown(offer.spec.name, machine_id, label, record))
+
+    async def snapshots(self) -> None:
+        """Tell of the snapshots that machines left; they were made on purpose, and are left alone."""
+        records = tuple((await self.records()).values())
+        counts: dict[str, int] = {}
+        for one in await saved_disks(Registry(self.host), records):
+            if one.state is None or one.state in ENDED_STATES:
+                counts[one.provider] = counts.get(one.provider, 0) + 1
+        for provider, count in sorted(counts.items()):
+            self.found.append(
+                Collected(
+                    kind="snapshots",
+                    label=f"{count} of {provider}",
+                    why="the machines that they were made of are not alive",
+                    done="left alone, they were made on purpose: `gitmachine snapshots` lists and deletes them",
+                    ok=False,
+                    provider=provider,
+                )
+            )
 
 
 def _unknown(provider: str, machine_id: str, label: str, record: MachineRecord | None) -> Collected:

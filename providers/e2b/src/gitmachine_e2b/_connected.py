@@ -6,20 +6,21 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from gitmachine import AuthenticationError, InvalidStateError
+from gitmachine import InvalidStateError
 from gitmachine.machine import Capability, Machine, MachineState
 from gitmachine_e2b import _births
-from gitmachine_e2b._api import ControlPlane
 from gitmachine_e2b._envd import Envd
 from gitmachine_e2b._errors import PROBLEMS, PROVIDER
 from gitmachine_e2b._hosts import address_of
 from gitmachine_e2b._link import Link
+from gitmachine_e2b._snapshots import control_plane
 from gitmachine_e2b.config import E2BConfig
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from datetime import datetime
 
+    from gitmachine_e2b._api import ControlPlane
     from gitmachine_e2b._hosts import Sandboxed
     from gitmachine_e2b._process import E2BProcess
 
@@ -82,11 +83,7 @@ class ConnectedMachine(Machine):
         self.capabilities = ALL - lacking
 
     def _control_plane(self) -> ControlPlane:
-        if not self.config.api_key:
-            raise AuthenticationError(
-                "E2B needs an API key: set E2B_API_KEY, or api_key in the configuration", provider=PROVIDER
-            )
-        return ControlPlane(self.config.api, self.config.api_key, seconds=self.config.seconds)
+        return control_plane(self.config)
 
     def _known(self) -> Sandboxed:
         """Return what is known of the sandbox; there is one from start to stop."""

@@ -19,6 +19,7 @@ from gitmachine_e2b._connected import ConnectedMachine
 from gitmachine_e2b._envd import Envd
 from gitmachine_e2b._errors import PROBLEMS, PROVIDER, Refusal, machine_errors
 from gitmachine_e2b._hosts import Sandboxed, address_of, host_of
+from gitmachine_e2b._snapshots import FORK_NAME, is_for_a_fork, remove
 from gitmachine_e2b._starting import begin, find_workdir, start_error
 
 if TYPE_CHECKING:
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from gitmachine_e2b.config import E2BConfig, E2BNetwork
 
 __all__ = ["E2BMachine", "connect", "find", "inventory"]
-
-FORK_NAME = "gitmachine-fork-"
-"""How a snapshot is called that is made for a fork, and removed with it."""
 
 
 class E2BMachine(ConnectedMachine):
@@ -272,12 +270,12 @@ class E2BMachine(ConnectedMachine):
         async with self._asking("snapshots") as link:
             found = await link.api.snapshots(link.id)
         # the service lists the newest first
-        return [one.id for one in reversed(found) if not any(FORK_NAME in name for name in (one.id, *one.names))]
+        return [one.id for one in reversed(found) if not is_for_a_fork(one)]
 
     async def delete_snapshot(self, snapshot: str) -> None:
-        """Remove a snapshot; no error when it is gone."""
+        """Remove a snapshot; no error when it is gone. A template that is no snapshot is left alone."""
         async with self._asking("delete_snapshot") as link:
-            await link.api.delete_snapshot(snapshot)
+            await remove(link.api, snapshot)
 
     async def fork(self, *, label: str | None = None) -> E2BMachine:
         """Return another sandbox that begins as a copy of this one.

@@ -19,5 +19,7 @@ def gitmachine_register_providers() -> list[ProviderSpec]:
             doctor="gitmachine_e2b.doctor:doctor",
             find="gitmachine_e2b.machine:find",
             inventory="gitmachine_e2b.machine:inventory",
+            snapshots="gitmachine_e2b._snapshots:all_snapshots",
+            delete_snapshot="gitmachine_e2b._snapshots:drop_snapshot",
         )
     ]

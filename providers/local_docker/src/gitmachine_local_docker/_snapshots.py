@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import aiodocker
 
-from gitmachine import MachineError
-from gitmachine_local_docker._create import LABEL, MACHINE_LABEL
-from gitmachine_local_docker._errors import PROVIDER
+from gitmachine import MachineError, SnapshotInfo
+from gitmachine_local_docker._create import LABEL, MACHINE_LABEL, OWNER_LABEL, owner
+from gitmachine_local_docker._endpoint import find_endpoint
+from gitmachine_local_docker._engine import Engine
+from gitmachine_local_docker._errors import PROVIDER, machine_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
-    from gitmachine_local_docker._engine import Engine
+    from gitmachine_local_docker.config import DockerConfig
 
-__all__ = ["COPY_LABEL", "SNAPSHOT_LABEL", "delete_snapshot", "image_of_copy", "snapshots_of", "take_snapshot"]
+__all__ = [
+    "COPY_LABEL",
+    "SNAPSHOT_LABEL",
+    "all_snapshots",
+    "delete_snapshot",
+    "drop_snapshot",
+    "image_of_copy",
+    "snapshots_of",
+    "take_snapshot",
+]
 
 SNAPSHOT_LABEL = "gitmachine.snapshot"
 """On an image: the id of the container that it was made of."""
@@ -69,6 +82,46 @@ async def snapshots_of(engine: Engine, container: str) -> list[str]:
     found = await engine.images(f"{SNAPSHOT_LABEL}={container}")
     found.sort(key=lambda image: int(image["Labels"].get(_WHEN_LABEL) or 0))
     return [name for image in found for name in image.get("RepoTags") or () if name != "<none>:<none>"]
+
+
+async def all_snapshots(machine_ids: Collection[str], config: DockerConfig) -> list[SnapshotInfo]:
+    """Return the snapshots on an engine, oldest first: of this user's containers from this host, and of these ones.
+
+    One that lost its name to a later one is known by the image's id.
+    """
+    engine = Engine(await asyncio.to_thread(find_endpoint, config))
+    try:
+        with machine_errors(engine.dialer, None, "snapshots"):
+            images = await engine.images(SNAPSHOT_LABEL)
+    finally:
+        await engine.close()
+    images.sort(key=lambda image: int(image["Labels"].get(_WHEN_LABEL) or 0))
+    return [
+        SnapshotInfo(
+            name=name,
+            machine_id=labels[SNAPSHOT_LABEL],
+            created=datetime.fromtimestamp(image["Created"], UTC),
+            size_bytes=image["Size"],
+        )
+        for image in images
+        if (labels := image["Labels"])[SNAPSHOT_LABEL]
+        and (labels.get(OWNER_LABEL) == owner() or labels[SNAPSHOT_LABEL] in machine_ids)
+        for name in [tag for tag in image.get("RepoTags") or () if tag != "<none>:<none>"] or [image["Id"]]
+    ]
+
+
+async def drop_snapshot(snapshot: str, config: DockerConfig) -> None:
+    """Remove a snapshot, whatever became of its container; no error when it is gone.
+
+    Raises:
+        MachineError: the image is no snapshot, or a container is made of it.
+    """
+    engine = Engine(await asyncio.to_thread(find_endpoint, config))
+    try:
+        with machine_errors(engine.dialer, None, "delete_snapshot"):
+            await delete_snapshot(engine, None, snapshot)
+    finally:
+        await engine.close()
 
 
 async def delete_snapshot(engine: Engine, container: str | None, name: str) -> None:

@@ -19,6 +19,8 @@ def gitmachine_register_providers() -> list[ProviderSpec]:
             doctor="gitmachine_local_docker.doctor:doctor",
             find="gitmachine_local_docker.machine:find",
             inventory="gitmachine_local_docker.machine:inventory",
+            snapshots="gitmachine_local_docker._snapshots:all_snapshots",
+            delete_snapshot="gitmachine_local_docker._snapshots:drop_snapshot",
             aliases=("docker",),
         )
     ]

@@ -12,7 +12,16 @@ from pathlib import Path
 
 import attrs
 
-__all__ = ["Snapshot", "copy_files", "delete_snapshot", "find_snapshot", "remove_tree", "save", "snapshots_of"]
+__all__ = [
+    "Snapshot",
+    "all_snapshots",
+    "copy_files",
+    "delete_snapshot",
+    "find_snapshot",
+    "remove_tree",
+    "save",
+    "snapshots_of",
+]
 
 
 @attrs.frozen
@@ -45,6 +54,11 @@ def save(home: Path, origin: str, name: str | None, parent: Path | None) -> Snap
 def find_snapshot(name: str) -> Snapshot | None:
     """Return the snapshot of this name, or None."""
     return _snapshots.get(name)
+
+
+def all_snapshots() -> list[Snapshot]:
+    """Return the snapshots of all machines, oldest first."""
+    return list(_snapshots.values())
 
 
 def snapshots_of(origin: str) -> list[str]:
