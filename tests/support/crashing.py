@@ -190,6 +190,7 @@ async def _start(plan: dict[str, Any]) -> Any:
         options=plan.get("options", {"isolation": plan.get("isolation", "none")}),
         auto_commit=plan.get("auto_commit", True),
         on_start=on_start,
+        plugins=import_module(plan["plugin"]).host() if "plugin" in plan else None,
     )
     if not plan.get("late") and "wander" not in plan:
         _arm(plan)
