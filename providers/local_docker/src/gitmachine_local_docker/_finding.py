@@ -14,6 +14,7 @@ from gitmachine_local_docker._endpoint import find_endpoint
 from gitmachine_local_docker._engine import Engine
 from gitmachine_local_docker._errors import PROVIDER, is_missing, is_unreachable, machine_errors
 from gitmachine_local_docker._making import is_gone_for_good
+from gitmachine_local_docker._snapshots import delete_copy
 from gitmachine_local_docker.config import DockerConfig
 
 __all__ = ["find", "inventory", "running"]
@@ -77,7 +78,7 @@ def _unknown(container: str, status: str | None = None) -> MachineLostError:
 
 
 async def find(label: str, config: DockerConfig | None = None) -> str | None:
-    """Return the id of the container that carries a session's label; one that never ran is removed."""
+    """Return the id of the container that carries a session's label; one that never ran is removed, and its image."""
     engine = Engine(await asyncio.to_thread(find_endpoint, config or DockerConfig()))
     found = None
     try:
@@ -87,6 +88,8 @@ async def find(label: str, config: DockerConfig | None = None) -> str | None:
                     await engine.remove(container["Id"])
                 else:
                     found = str(container["Id"])
+            if found is None:
+                await delete_copy(engine, label)
     finally:
         await engine.close()
     return found

@@ -26,6 +26,7 @@ __all__ = [
     "COPY_LABEL",
     "SNAPSHOT_LABEL",
     "all_snapshots",
+    "delete_copy",
     "delete_snapshot",
     "drop_snapshot",
     "image_of_copy",
@@ -43,7 +44,9 @@ REPOSITORY = "gitmachine-snapshot"
 _REFERENCE = re.compile(r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*(?::([\w][\w.-]{0,127}))?")
 
 
-async def take_snapshot(engine: Engine, container: str, user: str, name: str | None, *, copy: bool = False) -> str:
+async def take_snapshot(
+    engine: Engine, container: str, user: str, name: str | None, *, copy: bool = False, label: str | None = None
+) -> str:
     """Make an image of a container's disk and return its name.
 
     Args:
@@ -52,6 +55,7 @@ async def take_snapshot(engine: Engine, container: str, user: str, name: str | N
         user: the user that commands run as; the image's own from then on.
         name: the image's name, with or without a tag; None makes one up.
         copy: whether it is for one fork.
+        label: that fork's, for whoever finds the image without its fork.
 
     Raises:
         MachineError: the name is none, or taken by an image that is no snapshot of this container.
@@ -71,7 +75,7 @@ async def take_snapshot(engine: Engine, container: str, user: str, name: str | N
         COPY_LABEL: "1" if copy else "",
         _WHEN_LABEL: str(time.time_ns()),
         MACHINE_LABEL: "",
-        LABEL: "",
+        LABEL: label or "",
     }
     await engine.commit(container, repository=repository, tag=tag, labels=labels, user=user)
     return name
@@ -136,6 +140,13 @@ async def delete_snapshot(engine: Engine, container: str | None, name: str) -> N
     if not labels.get(SNAPSHOT_LABEL):
         raise _error(f"the image {name!r} is no snapshot of a machine, so it is left alone", container)
     await engine.delete_image(name)
+
+
+async def delete_copy(engine: Engine, label: str) -> None:
+    """Remove the image that was made for a fork which was never made."""
+    for image in await engine.images(f"{LABEL}={label}"):
+        if image["Labels"].get(COPY_LABEL) == "1":
+            await engine.delete_image(image["Id"])
 
 
 def image_of_copy(known: Mapping[str, object]) -> str | None:

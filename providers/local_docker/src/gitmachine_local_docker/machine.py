@@ -355,7 +355,9 @@ class DockerMachine(FilingMachine):
         container, about, _ = await self._ready()
         engine = container.engine
         async with self._nothing_starts():
-            taking = asyncio.ensure_future(take_snapshot(engine, container.id, about.user, None, copy=True))
+            taking = asyncio.ensure_future(
+                take_snapshot(engine, container.id, about.user, None, copy=True, label=label)
+            )
             try:
                 with machine_errors(engine.dialer, container.id, "fork"):
                     image = await asyncio.shield(taking)
