@@ -6,7 +6,8 @@ import pytest
 
 from gitmachine import AuthenticationError
 from gitmachine_e2b import E2BMachine
-from gitmachine_e2b._snapshots import all_snapshots, drop_snapshot
+from gitmachine_e2b._snapshots import FORK_NAME, all_snapshots, drop_snapshot
+from gitmachine_e2b.machine import find
 from providers.e2b.conftest import config_for
 
 
@@ -57,6 +58,25 @@ async def test_the_snapshot_that_a_fork_lives_on_is_not_listed(emulator, machine
         assert await all_snapshots([machine.id], config_for(emulator)) == []
     finally:
         await copy.stop()
+
+
+async def test_the_snapshot_of_a_fork_that_was_never_made_is_removed_by_whoever_looks_for_it(emulator, machine):
+    api = machine._link().api
+    await api.snapshot(machine.id, f"{FORK_NAME}half-made")
+    other = await machine.snapshot("kept")
+    assert await find("half-made", config_for(emulator)) is None
+    assert [one.id for one in await api.snapshots(machine.id)] == [other]
+    await machine.delete_snapshot(other)
+
+
+async def test_the_snapshot_of_a_fork_that_lives_stays_when_somebody_looks_for_it(emulator, machine):
+    copy = await machine.fork(label="living")
+    try:
+        assert await find("living", config_for(emulator)) == copy.id
+        assert len(await machine._link().api.snapshots(machine.id)) == 1
+    finally:
+        await copy.stop()
+    assert await machine._link().api.snapshots(machine.id) == ()
 
 
 async def test_without_a_key_nobody_is_asked(emulator, monkeypatch):

@@ -19,7 +19,7 @@ from gitmachine_e2b._connected import ConnectedMachine
 from gitmachine_e2b._envd import Envd
 from gitmachine_e2b._errors import PROBLEMS, PROVIDER, Refusal, machine_errors
 from gitmachine_e2b._hosts import Sandboxed, address_of, host_of
-from gitmachine_e2b._snapshots import FORK_NAME, is_for_a_fork, remove
+from gitmachine_e2b._snapshots import FORK_NAME, drop_snapshot, is_for_a_fork, remove
 from gitmachine_e2b._starting import begin, find_workdir, start_error
 
 if TYPE_CHECKING:
@@ -283,7 +283,7 @@ class E2BMachine(ConnectedMachine):
         The service's own fork copies the metadata too, and with it this machine's label; so a snapshot is made, and a
         sandbox of it with metadata of its own. The snapshot is removed when that one is stopped.
         """
-        name = f"{FORK_NAME}{secrets.token_hex(6)}"
+        name = f"{FORK_NAME}{label or secrets.token_hex(6)}"  # by the label it is found when there is no sandbox of it
         copy = E2BMachine(self.config)
         copy.label = label
         async with self._asking("fork") as link:
@@ -312,9 +312,13 @@ async def connect(machine_id: str, config: E2BConfig | None = None) -> E2BMachin
 
 
 async def find(label: str, config: E2BConfig | None = None) -> str | None:
-    """Return the id of the sandbox that a session labelled, or None."""
+    """Return the id of the sandbox that a session labelled, or None; then a snapshot made for it is removed."""
     found = await _marked({_births.LABEL: label}, config)
-    return next((machine_id for machine_id, text in found.items() if text == label), None)
+    machine_id = next((machine_id for machine_id, text in found.items() if text == label), None)
+    if machine_id is None:
+        with contextlib.suppress(MachineError):  # a service without snapshots, say: whoever looks wants the sandbox
+            await drop_snapshot(f"{FORK_NAME}{label}", E2BMachine(config).config)
+    return machine_id
 
 
 async def inventory(config: E2BConfig | None = None) -> dict[str, str]:
