@@ -113,7 +113,7 @@ def test_a_name_that_cannot_be_one_is_refused_and_nothing_is_written(name, place
     assert list(place.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["local", "ssh", "e2b", "docker", "local-docker", "core"])
+@pytest.mark.parametrize("name", ["local", "ssh", "e2b", "docker", "local-docker", "core", "guard", "policy"])
 def test_a_name_of_this_project_is_refused(name, place, capfd):
     assert main(["new-provider", name]) == 2
     assert f"{name!r} is taken" in capfd.readouterr().err

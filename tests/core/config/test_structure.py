@@ -249,3 +249,35 @@ def test_what_a_class_finds_by_itself_has_its_whole_path(path):
     with pytest.raises(ConfigError) as caught:
         structure(Judged, {"number": 2})
     assert caught.value.problems[0] == "expected an odd number, not 2 @ number"
+
+
+def _fails(_self: object, _field: object, value: object) -> None:
+    raise RuntimeError(f"no idea what {value} is")
+
+
+@attrs.frozen(kw_only=True)
+class Failing:
+    one: str = attrs.field(default="", validator=_fails)
+    key: str = attrs.field(default="", validator=_fails, metadata={"secret": True})
+
+
+@attrs.frozen(kw_only=True)
+class FailingWhole:
+    one: str = ""
+
+    def __attrs_post_init__(self) -> None:
+        raise RuntimeError("a bad day")
+
+
+def test_foreign_code_that_fails_is_a_problem_with_a_path_and_shows_no_secret():
+    with pytest.raises(ConfigError) as caught:
+        structure(Failing, {"one": "x", "key": "canary"}, "providers.box")
+    assert caught.value.problems == (
+        "the check of 'one' failed: RuntimeError: no idea what x is @ providers.box.one",
+        "the check of 'key' failed: RuntimeError @ providers.box.key",
+    )
+    with pytest.raises(ConfigError) as caught:
+        structure(FailingWhole, {}, "providers.box")
+    assert caught.value.problems == (
+        f"the check of {__name__}.FailingWhole failed: RuntimeError: a bad day @ providers.box",
+    )

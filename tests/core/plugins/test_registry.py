@@ -144,6 +144,59 @@ def test_a_factory_that_fails_is_a_plugin_error_that_names_the_distribution(tiny
         tiny.create("tiny-box", {"image": "wrong"})
 
 
+FOREIGN = """
+    import attrs
+
+    @attrs.frozen
+    class Config:
+        pass
+
+    def exits(config):
+        raise SystemExit(3)
+
+    async def late(config):
+        return None
+
+    async def exits_later(*arguments):
+        raise SystemExit(3)
+
+    def at_once(*arguments):
+        return None
+
+    async def three(config):
+        return [3]
+"""
+
+
+async def test_what_breaks_the_contract_of_a_provider_is_told_by_its_name(site):
+    site.install("odd-machines", {}, modules={"odd_machines": FOREIGN})
+    config = "odd_machines:Config"
+
+    def odd(**more):
+        more = {field: f"odd_machines:{name}" for field, name in {"factory": "exits", **more}.items()}
+        return registry(p=[ProviderSpec(name="odd", config=config, **more)])
+
+    with pytest.raises(PluginError, match="'odd' of plugin 'p' failed to make a machine: SystemExit: 3"):
+        odd().create("odd")
+    with pytest.raises(PluginError, match="'odd' of plugin 'p' has a coroutine function as its factory"):
+        odd(factory="late").create("odd")
+    with pytest.raises(PluginError, match="failed to connect to 'm': SystemExit: 3"):
+        await odd(connect="exits_later").connect("odd", "m")
+    with pytest.raises(
+        PluginError, match=r"failed to connect to 'm': .* it has to be a coroutine function \(async def"
+    ):
+        await odd(connect="at_once").connect("odd", "m")
+    with pytest.raises(PluginError, match="failed to look for a machine: SystemExit: 3"):
+        await odd(find="exits_later").find("odd", "label")
+    for doctor, detail in (
+        ("exits_later", "SystemExit: 3"),
+        ("at_once", "TypeError: it has to be a coroutine function (async def): it returned None at once"),
+        ("three", "TypeError: its doctor returned 3, and owes a list of Check"),
+    ):
+        (check,) = await odd(doctor=doctor).doctor("odd")
+        assert (check.ok, check.detail, check.fix) == (False, detail, "look at plugin 'p'")
+
+
 async def test_connecting_to_a_machine_that_exists(tiny):
     machine = await tiny.connect("tiny-box", "m-1", {"image": "fat"})
     assert (machine.connected, machine.config.image) == ("m-1", "fat")

@@ -58,7 +58,7 @@ class PackageName:
         words = re.split("[-_]", name)
         if words[0] == "gitmachine":
             raise ConfigError(f"leave 'gitmachine' out of the name {name!r}: the package is called gitmachine-… anyway")
-        taken = {"core", *WELL_KNOWN}
+        taken = {"core", "guard", "jsonl", "policy", "steps", *WELL_KNOWN}
         if "_".join(words) in taken:
             raise ConfigError(f"the name {name!r} is taken by a package of GitMachine itself: choose another")
         return cls(

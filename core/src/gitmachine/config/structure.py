@@ -227,7 +227,14 @@ def structure_fields(cls: type, data: Mapping[str, Any]) -> tuple[dict[str, Any]
             _validate(cls, field, values[key])
         except _WRONG as error:
             problems.append((key, conceal(error) if is_secret(field) else error))
+        except Exception as error:  # noqa: BLE001  # a validator or converter of a third party may fail in any way
+            problems.append((key, _failed(f"the check of {key!r}", error, secret=is_secret(field))))
     return values, problems
+
+
+def _failed(what: str, error: Exception, *, secret: bool) -> ConfigError:
+    """Return the problem for foreign code that failed at its task, without what it says when that may be a secret."""
+    return ConfigError(f"{what} failed: {type(error).__name__}" + ("" if secret else f": {error}"))
 
 
 def _key(field: attrs.Attribute[Any]) -> str:
@@ -301,3 +308,7 @@ def structure(cls: type[T], data: Mapping[str, Any], path: str = "") -> T:
         return _class(data, cls)  # type: ignore[no-any-return]
     except _WRONG as error:
         raise ConfigError(*sentences(error, path)) from None
+    except Exception as error:  # what a third party's class does when it is made
+        secret = any(map(is_secret, configurable(cls)))
+        wrong = _failed(f"the check of {cls.__module__}.{cls.__qualname__}", error, secret=secret)
+        raise ConfigError(*sentences(wrong, path)) from error

@@ -238,9 +238,9 @@ def only_branch(state: RemoteState, repository: RepositoryUrl) -> str | None:
     branches = [ref.removeprefix("refs/heads/") for ref in state.refs if ref.startswith("refs/heads/")]
     if len(branches) > 1:
         raise CloneError(
-            f"the HEAD of {repository.display!r} names no branch that exists, and there are {len(branches)} "
-            f"({', '.join(sorted(branches)[:5])}{', …' if len(branches) > 5 else ''}): say which one a new session "
-            "starts from with git.base (or GITMACHINE_GIT_BASE)"
+            f"the HEAD of {repository.display!r} names no branch that exists, and there are {len(branches)}: say which "
+            f"one a new session starts from with git.base ({', '.join(sorted(branches)[:5])}), in the configuration or by "
+            "GITMACHINE_GIT_BASE"
         )
     return branches[0] if branches else None
 

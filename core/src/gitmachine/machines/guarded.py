@@ -14,6 +14,7 @@ from gitmachine.errors import (
     MachineStartError,
 )
 from gitmachine.machine import Capability, Machine, MachineState
+from gitmachine.machines.answers import shown
 from gitmachine.machines.calls import DeadlineError, bounded, in_our_terms, progressing
 from gitmachine.machines.commands import RunningCommands
 from gitmachine.machines.gate import Gate
@@ -82,7 +83,13 @@ class GuardedMachine(Machine):
     @property
     def state(self) -> MachineState:
         """The state; a lost machine is stopped."""
-        return MachineState.STOPPED if self._lost is not None else self._inner.state
+        if self._lost is not None:
+            return MachineState.STOPPED
+        state: object = self._inner.state
+        if not isinstance(state, MachineState):
+            what = f"the state of the {self.provider} machine is {shown(state)}, and has to be a MachineState"
+            raise self._error(MachineError, what, "state")
+        return state
 
     @property
     def provider(self) -> str:  # type: ignore[override]  # a constant for a provider's class, here that of `inner`

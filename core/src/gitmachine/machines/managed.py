@@ -8,6 +8,7 @@ from gitmachine.archives.model import DEFAULT_MAX_ENTRIES, DEFAULT_MAX_TRANSFER_
 from gitmachine.clock import command_clock
 from gitmachine.errors import ConfigError, InvalidStateError, MachineError
 from gitmachine.machine import DEFAULT_MAX_READ_BYTES, Capability, Host, MachineState
+from gitmachine.machines.answers import asked, bytes_owed, process_owed, result_owed
 from gitmachine.machines.calls import DeadlineError, bounded, in_our_terms, stop_quietly
 from gitmachine.machines.commands import LEAVE_SECONDS
 from gitmachine.machines.guarded import GuardedMachine
@@ -79,21 +80,26 @@ class ManagedMachine(GuardedMachine):
                 f"the machine was lost ({self._lost}) and may still exist: connect to it again, or make another one",
                 "start",
             )
-        await self._call("start", self._inner.start(), self._deadlines.start, clock=self._wall)
+        await self._call("start", self._started(), self._deadlines.start, clock=self._wall)
         self._lost, self._alive = None, True
         self._clock.resume()
+
+    async def _started(self) -> None:
+        await asked(self._inner.start)
+        if self._inner.state is MachineState.IDLE:
+            raise TypeError("it returned, and its state is still 'idle': it has to be 'running' then")
 
     async def _pause(self) -> None:
         self._clock.pause()
         try:
-            await self._call("pause", self._inner.pause(), self._deadlines.pause, clock=self._wall)
+            await self._call("pause", asked(self._inner.pause), self._deadlines.pause, clock=self._wall)
         finally:
             if self.state is not MachineState.PAUSED:
                 self._clock.resume()
 
     async def _resume(self) -> None:
         try:
-            await self._call("resume", self._inner.resume(), self._deadlines.resume, clock=self._wall)
+            await self._call("resume", asked(self._inner.resume), self._deadlines.resume, clock=self._wall)
         finally:
             if self.state is not MachineState.PAUSED:
                 self._clock.resume()
@@ -102,7 +108,7 @@ class ManagedMachine(GuardedMachine):
         self._stopping = True
         try:
             ended = self._commands.expire("the machine is stopping")
-            await self._call("stop", self._inner.stop(), self._deadlines.stop, clock=self._wall)
+            await self._call("stop", asked(self._inner.stop), self._deadlines.stop, clock=self._wall)
             self._alive = False
             await self._commands.gone(ended, LEAVE_SECONDS)
         finally:
@@ -133,7 +139,7 @@ class ManagedMachine(GuardedMachine):
         self._commands.enter(limit, permitted=self.gate.permitted)
         try:
             async with limit:
-                result = await self._inner.execute(guest.request)
+                result = result_owed(await asked(self._inner.execute, guest.request))
         except Exception as error:  # whatever a provider raises: told apart in one place
             ours = error if error is guest.error else self._command_error(error, limit, timeout)
             if ours is error:
@@ -156,7 +162,7 @@ class ManagedMachine(GuardedMachine):
         made: list[Process] = []
 
         async def spawn() -> Process:
-            made.append(await self._inner.spawn(request))
+            made.append(process_owed(await asked(self._inner.spawn, request)))
             return made[0]
 
         try:
@@ -181,30 +187,30 @@ class ManagedMachine(GuardedMachine):
         """Kill what commands left behind; needs `Capability.QUIESCE`."""
         self._need(Capability.QUIESCE, "terminate_processes")
         await self._ready("terminate_processes")
-        await self._call("terminate_processes", self._inner.terminate_processes(), self._deadlines.stop)
+        await self._call("terminate_processes", asked(self._inner.terminate_processes), self._deadlines.stop)
 
     # Files and ports
 
     async def read_file(self, path: str, *, max_bytes: int = DEFAULT_MAX_READ_BYTES) -> bytes:
         """Return a file's exact bytes."""
         await self._ready("read_file")
-        call = self._inner.read_file(path, max_bytes=max_bytes)
+        call = bytes_owed(self._inner.read_file, path, max_bytes=max_bytes)
         return await self._call("read_file", call, self._deadlines.files, path=path)
 
     async def write_file(self, path: str, data: bytes | str) -> None:
         """Replace a file atomically."""
         await self._ready("write_file", changes=True)
-        await self._call("write_file", self._inner.write_file(path, data), self._deadlines.files, path=path)
+        await self._call("write_file", asked(self._inner.write_file, path, data), self._deadlines.files, path=path)
 
     async def list_files(self, path: str = ".") -> list[str]:
         """Return the sorted names in a directory."""
         await self._ready("list_files")
-        return await self._call("list_files", self._inner.list_files(path), self._deadlines.files, path=path)
+        return await self._call("list_files", asked(self._inner.list_files, path), self._deadlines.files, path=path)
 
     async def upload(self, source: Path, target: str) -> Transfer:
         """Copy something of this host into the machine; it may take any time, as long as it goes on."""
         await self._ready("upload", changes=True)
-        return await self._move("upload", self._inner.upload(source, target), target)
+        return await self._move("upload", asked(self._inner.upload, source, target), target)
 
     async def download(
         self,
@@ -216,14 +222,14 @@ class ManagedMachine(GuardedMachine):
     ) -> Transfer:
         """Copy something of the machine to this host; it may take any time, as long as it goes on."""
         await self._ready("download")
-        call = self._inner.download(source, target, max_bytes=max_bytes, max_entries=max_entries)
+        call = asked(self._inner.download, source, target, max_bytes=max_bytes, max_entries=max_entries)
         return await self._move("download", call, source)
 
     async def get_host(self, port: int) -> Host:
         """Return where a port can be reached; needs `Capability.PORTS`."""
         self._need(Capability.PORTS, f"get_host({port})")
         await self._ready("get_host")
-        return await self._call("get_host", self._inner.get_host(port), self._deadlines.spawn)
+        return await self._call("get_host", asked(self._inner.get_host, port), self._deadlines.spawn)
 
     # Copies
 
@@ -236,19 +242,19 @@ class ManagedMachine(GuardedMachine):
         await self._ready("snapshot", changes=True)
         async with self._copying:
             self._check("snapshot", changes=True)
-            return await self._call("snapshot", self._inner.snapshot(name), self._deadlines.copy, loses=False)
+            return await self._call("snapshot", asked(self._inner.snapshot, name), self._deadlines.copy, loses=False)
 
     async def snapshots(self) -> list[str]:
         """Return the machine's snapshots; needs `Capability.SNAPSHOT`."""
         self._need(Capability.SNAPSHOT, "snapshots")
         await self._ready("snapshots")
-        return await self._call("snapshots", self._inner.snapshots(), self._deadlines.files)
+        return await self._call("snapshots", asked(self._inner.snapshots), self._deadlines.files)
 
     async def delete_snapshot(self, snapshot: str) -> None:
         """Remove a snapshot; needs `Capability.SNAPSHOT`."""
         self._need(Capability.SNAPSHOT, "delete_snapshot")
         await self._ready("delete_snapshot")
-        call = self._inner.delete_snapshot(snapshot)
+        call = asked(self._inner.delete_snapshot, snapshot)
         await self._call("delete_snapshot", call, self._deadlines.copy, loses=False)
 
     async def fork(self, *, label: str | None = None) -> Machine:
@@ -260,7 +266,7 @@ class ManagedMachine(GuardedMachine):
         made: list[Machine] = []
 
         async def fork() -> Machine:
-            made.append(await self._inner.fork(label=label))
+            made.append(await asked(self._inner.fork, label=label))
             return made[0]
 
         await self._ready("fork", changes=True)
@@ -282,7 +288,7 @@ class ManagedMachine(GuardedMachine):
         async with self._transition:
             try:
                 await bounded(
-                    self._inner.close(),
+                    asked(self._inner.close),
                     self._deadlines.close,
                     clock=self._wall,
                     cancel_seconds=self._deadlines.cancel,

@@ -19,6 +19,7 @@ from gitmachine.errors import (
     UnsupportedOperation,
 )
 from gitmachine.machine import Machine
+from gitmachine.machines.answers import asked
 from gitmachine.plugins.dispatch import call_now
 from gitmachine.plugins.hints import unknown_provider
 from gitmachine.plugins.threads import run_in_thread
@@ -118,7 +119,7 @@ class Registry:
             machine = factory(config)
         except GitMachineError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise _plugin_error(offer, f"failed to make a machine: {type(error).__name__}: {error}") from error
         return _checked(offer, machine)
 
@@ -136,17 +137,8 @@ class Registry:
                 provider=offer.spec.name,
                 operation="connect",
             )
-        connect = await run_in_thread(_import, offer, offer.spec.connect)
-        config = await run_in_thread(self._config, name, options)
-        try:
-            machine = await connect(machine_id, config)
-        except GitMachineError:
-            raise
-        except Exception as error:
-            raise _plugin_error(
-                offer, f"failed to connect to {machine_id!r}: {type(error).__name__}: {error}"
-            ) from error
-        return _checked(offer, machine)
+        what = f"connect to {machine_id!r}"
+        return _checked(offer, await self._ask(offer, offer.spec.connect, what, machine_id, options=options))
 
     async def find(self, name: str, label: str, options: Mapping[str, Any] | None = None) -> str | None:
         """Return the id of the machine that carries a label, or None when there is none. Raises as `create`.
@@ -194,10 +186,10 @@ class Registry:
         ask = await run_in_thread(_import, offer, reference)
         config = await run_in_thread(self._config, offer.spec.name, options)
         try:
-            return await ask(*arguments, config)
+            return await asked(ask, *arguments, config)
         except GitMachineError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise _plugin_error(offer, f"failed to {what}: {type(error).__name__}: {error}") from error
 
     async def doctor(self, name: str, options: Mapping[str, Any] | None = None) -> tuple[Check, ...]:
@@ -211,11 +203,11 @@ class Registry:
         try:
             doctor = await run_in_thread(_import, offer, offer.spec.doctor)
             config = await run_in_thread(self._config, name, options)
-            return tuple(await doctor(config))
+            return _checks_owed(await asked(doctor, config))
         except ConfigError as error:
             fix = f"say it with -o KEY=VALUE, or under [providers.{offer.spec.name}] in the configuration file"
             return tuple(Check(name="configuration", ok=False, detail=problem, fix=fix) for problem in error.problems)
-        except Exception as error:  # noqa: BLE001  # a provider's check may fail in any way; that is the finding
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # a provider's check may fail in any way: a finding
             detail = str(error) if isinstance(error, GitMachineError) else f"{type(error).__name__}: {error}"
             return (Check(name=offer.spec.name, ok=False, detail=detail, fix=f"look at {offer.plugin.origin}"),)
 
@@ -278,9 +270,19 @@ def _import(offer: Offer, reference: str) -> Any:
 
 
 def _checked(offer: Offer, machine: object) -> Machine:
+    if inspect.iscoroutine(machine):
+        machine.close()
+        raise _plugin_error(offer, "has a coroutine function as its factory: make it a plain one, start() may wait")
     if not isinstance(machine, Machine):
         raise _plugin_error(offer, f"made {machine!r}, which is not a gitmachine.Machine")
     return machine
+
+
+def _checks_owed(answer: Sequence[Check]) -> tuple[Check, ...]:
+    for check in answer:
+        if not isinstance(check, Check):
+            raise TypeError(f"its doctor returned {check!r}, and owes a list of Check")
+    return tuple(answer)
 
 
 def _plugin_error(offer: Offer, what: str) -> PluginError:
