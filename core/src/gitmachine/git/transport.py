@@ -239,8 +239,8 @@ def only_branch(state: RemoteState, repository: RepositoryUrl) -> str | None:
     if len(branches) > 1:
         raise CloneError(
             f"the HEAD of {repository.display!r} names no branch that exists, and there are {len(branches)}: say which "
-            f"one a new session starts from with git.base ({', '.join(sorted(branches)[:5])}), in the configuration or by "
-            "GITMACHINE_GIT_BASE"
+            f"one a new session starts from with git.base ({', '.join(sorted(branches)[:5])}), in the configuration "
+            "or by GITMACHINE_GIT_BASE"
         )
     return branches[0] if branches else None
 
