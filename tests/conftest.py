@@ -64,6 +64,17 @@ def _clean_environment() -> Path:
     return home
 
 
+def _take_signals() -> None:
+    """Undo what `nohup`, or a shell that runs this in the background, has had ignored: what the tests start inherits it."""
+    for number, action in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGHUP, signal.SIG_DFL),
+        (signal.SIGQUIT, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, action)
+
+
 # The same cases in every run, however slow the machine; `--hypothesis-profile=explore` looks for new ones.
 settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -71,6 +82,7 @@ settings.load_profile("same")
 
 _OURS = _BASE not in os.environ
 _HOME = _clean_environment()
+_take_signals()
 _numbers = itertools.count(1)
 
 

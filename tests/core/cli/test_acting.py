@@ -86,10 +86,13 @@ def test_a_second_ctrl_c_leaves_at_once() -> None:
     )
     with process:
         assert process.stdout is not None
-        for line in ("up\n", "told\n"):
-            assert process.stdout.readline() == line
-            process.send_signal(signal.SIGINT)
-        _out, err = process.communicate(timeout=60)
+        try:
+            for line in ("up\n", "told\n"):
+                assert process.stdout.readline() == line
+                process.send_signal(signal.SIGINT)
+            _out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130
     first, second = err.splitlines()
     assert first == "gitmachine: interrupted: ending 'this' (Ctrl-C again leaves at once)"
