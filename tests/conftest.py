@@ -65,7 +65,7 @@ def _clean_environment() -> Path:
 
 
 def _take_signals() -> None:
-    """Undo what `nohup`, or a shell that runs this in the background, has had ignored: what the tests start inherits it."""
+    """Undo what `nohup`, or a shell that runs this in the background, has had ignored: children inherit it."""
     for number, action in (
         (signal.SIGINT, signal.default_int_handler),
         (signal.SIGHUP, signal.SIG_DFL),
