@@ -220,3 +220,84 @@ async def test_jumps_lead_from_host_to_host_and_a_refusal_names_the_one_that_ref
         before = middle.log().count("Accepted publickey")
         assert await works(attrs.evolve(way, jump=None, config_file=str(file)))
         assert middle.log().count("Accepted publickey") == before + 1
+
+
+@pytest.fixture
+def ways(sshd, config, tmp_path, helpers):
+    """Three hosts, and a function that gives a configuration for the last one by what is written for each."""
+    with helpers.serving() as outer, helpers.serving() as middle:
+        known = tmp_path / "all"
+        known.write_text(sshd.known_hosts() + middle.known_hosts() + outer.known_hosts())
+        servers = {"target": sshd, "middle": middle, "outer": outer}
+
+        def make(*, jump=None, **own):
+            file = tmp_path / "ssh_config"
+            parts = [
+                f"Host {name}\n  HostName 127.0.0.1\n  Port {server.port}\n  {own.get(name, '')}\n"
+                for name, server in servers.items()
+            ]
+            file.write_text("\n".join([*parts, f"Host *\n  User root\n  {own.get('all', '')}\n"]))
+            return attrs.evolve(
+                config,
+                host="target",
+                port=None,
+                user=None,
+                jump=jump,
+                known_hosts=(str(known),),
+                config_file=str(file),
+            )
+
+        def logins():
+            """Return how often somebody has logged in to the hosts on the way, the nearest first."""
+            return [server.log().count("Accepted publickey") for server in (outer, middle)]
+
+        yield make, logins
+
+
+@pytest.mark.parametrize("jump", [None, "middle"], ids=["of the file", "of the options"])
+async def test_a_jump_host_is_reached_through_its_own_jump_host(ways, jump):
+    make, logins = ways
+    way = make(jump=jump, middle="ProxyJump outer", **({} if jump else {"target": "ProxyJump middle"}))
+    assert await works(way)
+    assert logins() == [1, 1]
+
+
+async def test_a_jump_host_says_by_none_that_it_is_reached_directly_and_others_need_not(ways):
+    make, logins = ways
+    assert await works(make(middle="ProxyJump none", all="ProxyJump middle"))
+    assert logins() == [0, 1]
+    assert await works(make(all="ProxyJump middle"))
+    assert await works(make(jump="root@middle", all="ProxyJump middle"))
+    assert logins() == [0, 3]
+
+
+async def test_of_several_jump_hosts_only_the_first_is_reached_its_own_way(ways):
+    make, logins = ways
+    assert await works(make(target="ProxyJump outer,middle", middle="ProxyJump nowhere.invalid"))
+    assert logins() == [1, 1]
+
+
+async def test_jumps_in_a_circle_are_refused_with_the_circle(ways):
+    make, logins = ways
+    circle = r"in a circle: target, middle, outer, middle; write ProxyJump none"
+    with pytest.raises(ConfigError, match=circle):
+        await works(make(target="ProxyJump middle", middle="ProxyJump outer", outer="ProxyJump middle"))
+    with pytest.raises(ConfigError, match=r"in a circle: target, middle, target;"):
+        await works(make(target="ProxyJump middle", middle="ProxyJump target"))
+    assert logins() == [0, 0]
+
+
+async def test_a_failure_far_up_the_way_names_the_host(ways):
+    make, logins = ways
+    with pytest.raises(MachineStartError, match=r"cannot connect to nowhere.invalid, on the way to outer"):
+        await SSHMachine(
+            make(target="ProxyJump middle", middle="ProxyJump outer", outer="ProxyJump nowhere.invalid")
+        ).start()
+    assert logins() == [0, 0]
+
+
+async def test_a_refusal_half_way_names_the_host_that_refused(ways):
+    make, logins = ways
+    with pytest.raises(AuthenticationError, match=r"middle refused the login .* as 'nobody-here'"):
+        await works(make(target="ProxyJump middle", middle="ProxyJump outer\n  User nobody-here"))
+    assert logins() == [1, 0]

@@ -22,6 +22,9 @@ __all__ = ["UNANSWERED", "dial", "where"]
 UNANSWERED = 3
 """How many questions in a row a host may leave unanswered."""
 
+MAX_JUMPS = 16
+"""How many hosts may each be reached through another."""
+
 IGNORE = 2
 """SSH_MSG_IGNORE, RFC 4253, 11.2."""
 AUTHENTICATING = ("-gcm@openssh.com", "-poly1305@openssh.com")
@@ -48,7 +51,7 @@ class _Client(asyncssh.SSHClient):
 
 
 async def dial(config: SSHConfig) -> asyncssh.SSHClientConnection:
-    """Connect, verify the host and log in; jump hosts first, each with the same settings.
+    """Connect, verify the host and log in; jump hosts first, each with the same settings, and through its own ones.
 
     Raises:
         HostKeyError: the host's key is unknown or changed.
@@ -58,7 +61,7 @@ async def dial(config: SSHConfig) -> asyncssh.SSHClientConnection:
     """
     with connect_errors(where(config)):
         options = await asyncio.to_thread(_options, config)
-        tunnel = await _through(config, options.tunnel)
+        tunnel = await _through(config, options, (where(config),))
         try:
             return await _connect(config, options, tunnel)
         except BaseException:
@@ -67,24 +70,67 @@ async def dial(config: SSHConfig) -> asyncssh.SSHClientConnection:
             raise
 
 
-async def _through(config: SSHConfig, jump: object) -> asyncssh.SSHClientConnection | None:
-    """Connect to the last of the hosts to jump through."""
-    if not isinstance(jump, str) or jump.lower() == "none":
-        return None
+async def _through(
+    config: SSHConfig, options: asyncssh.SSHClientConnectionOptions, way: tuple[str, ...]
+) -> asyncssh.SSHClientConnection | None:
+    """Connect to the last of the hosts to jump through.
+
+    As with ssh, the first of them is reached the way that its own part of the configuration file says, and each of the
+    others through the one before it.
+
+    Args:
+        config: where to go.
+        options: its settings.
+        way: the hosts that lead here, the one that is wanted in the end first.
+
+    Raises:
+        ConfigError: the way leads in a circle.
+    """
     last: asyncssh.SSHClientConnection | None = None
-    for hop in jump.split(","):
-        user, _, host = hop.strip().removeprefix("ssh://").rpartition("@")
-        host, port = _port_of(host)
-        # Its password is another; a jump host of a jump host is in its own part of the configuration file.
-        step = attrs.evolve(config, host=host, port=port, user=user or None, password=None, jump=None)
+    for step in _steps(config, options.tunnel):
         try:
             with connect_errors(f"{where(step)}, on the way to {where(config)}"):
-                last = await _connect(step, await asyncio.to_thread(_options, step), last)
+                settings = await asyncio.to_thread(_options, step)
+                if last is None and not await asyncio.to_thread(_jumps_to_itself, step, settings):
+                    _refuse_circle(step, way)
+                    last = await _through(step, settings, (*way, where(step)))
+                last = await _connect(step, settings, last)
         except BaseException:
             if last is not None:
                 last.abort()
             raise
     return last
+
+
+def _steps(config: SSHConfig, jump: object) -> list[SSHConfig]:
+    """Return the configuration of each host to jump through, the nearest first."""
+    steps: list[SSHConfig] = []
+    if not isinstance(jump, str) or jump.lower() == "none":
+        return steps
+    for hop in jump.split(","):
+        user, _, host = hop.strip().removeprefix("ssh://").rpartition("@")
+        host, port = _port_of(host)
+        # Its password is another; a jump host of a jump host is in its own part of the configuration file.
+        steps.append(attrs.evolve(config, host=host, port=port, user=user or None, password=None, jump=None))
+    return steps
+
+
+def _jumps_to_itself(step: SSHConfig, settings: asyncssh.SSHClientConnectionOptions) -> bool:
+    """Tell whether a jump host's own jump is that host: what is written for ``Host *`` is meant for the others."""
+    own = _steps(step, settings.tunnel)
+    if len(own) != 1:
+        return False
+    there = _without_keys(own[0])
+    return (there.host, there.port) == (settings.host, settings.port)
+
+
+def _refuse_circle(step: SSHConfig, way: tuple[str, ...]) -> None:
+    """Raise ConfigError when a host to jump through is on the way already."""
+    if where(step) in way or len(way) > MAX_JUMPS:
+        raise ConfigError(
+            f"the hosts to jump through lead in a circle: {', '.join((*way, where(step)))}; write ProxyJump none for "
+            "the one that is reached directly"
+        )
 
 
 def _port_of(host: str) -> tuple[str, int | None]:
@@ -160,11 +206,17 @@ def _options(config: SSHConfig) -> asyncssh.SSHClientConnectionOptions:
         given["client_keys"] = [str(Path(name).expanduser()) for name in config.identity_file]
     if config.agent is not True:
         given["agent_path"] = config.agent or None
-    # Without keys, so that nobody is asked for a passphrase twice.
-    settings = asyncssh.SSHClientConnectionOptions(host=config.host, config=files, client_keys=None, agent_path=None)
-    if settings.config.get("Ciphers") is None:
+    if _without_keys(config).config.get("Ciphers") is None:
         given["encryption_algs"] = FAST_CIPHERS
     return asyncssh.SSHClientConnectionOptions(**given)
+
+
+def _without_keys(config: SSHConfig) -> asyncssh.SSHClientConnectionOptions:
+    """Read the configuration file alone, so that nobody is asked for a passphrase twice."""
+    given: dict[str, Any] = {} if config.port is None else {"port": config.port}
+    return asyncssh.SSHClientConnectionOptions(
+        host=config.host, config=_config_files(config), client_keys=None, agent_path=None, **given
+    )
 
 
 def _config_files(config: SSHConfig) -> list[str] | None:
