@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from gitmachine.cli.messages import explain
-from gitmachine.errors import InvalidStateError, StopRefused
+from gitmachine.errors import HookError, InvalidStateError, StopRefused
 from support.crashing import processes_under
 from support.repos import show
 
@@ -74,3 +74,6 @@ def test_advice_is_about_commands_here() -> None:
     assert explain(asleep) == "machine is paused: `resume` first"
     refused = StopRefused("not published: x; commit() and push() it, or stop(force=True)", unpublished=())
     assert explain(refused) == "not published: x; `commit` and `push` it, or `stop --force`"
+    failed = HookError("plugin p failed", plugin="p", hook="h")
+    failed.add_note("the machine a is kept; stop(force=True) ends it")
+    assert explain(failed) == "plugin p failed\nthe machine a is kept; `stop --force` ends it"

@@ -18,6 +18,7 @@ _KEPT_CONTROLS = "\n\t"
 _LONGEST_STDERR_LINES = 5
 _METHOD = re.compile(r"(?:call )?\b(start|resume|stop|commit|push)\(\)")
 """What an error advises to call from Python is a command of the same name here."""
+_FORCE = ("stop(force=True)", "`stop --force`")
 
 
 def clean(text: str) -> str:
@@ -50,13 +51,13 @@ def explain(error: BaseException) -> str:
     # One sentence on one line, also where git's own words in it had several.
     text = " / ".join(line.strip() for line in str(error).splitlines() if line.strip()) or type(error).__name__
     if isinstance(error, InvalidStateError | StopRefused):
-        text = _METHOD.sub(r"`\1`", text.replace("stop(force=True)", "`stop --force`"))
+        text = _METHOD.sub(r"`\1`", text.replace(*_FORCE))
     lines = [text]
     if isinstance(error, GitError):
         said = [line for line in error.stderr.splitlines() if line.strip() and line.strip() not in text]
         lines += said[-_LONGEST_STDERR_LINES:]
     lines += getattr(error, "__notes__", [])
-    return "\n".join(lines)
+    return "\n".join(line.replace(*_FORCE) for line in lines)
 
 
 def _config(error: ConfigError) -> str:
