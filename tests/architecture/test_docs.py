@@ -11,15 +11,19 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import attrs
+import click
 import pytest
 
 import gitmachine
+from gitmachine.cli.app import cli
+from gitmachine.cli.options import Invocation
 from support.repos import make_remote
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -130,9 +134,80 @@ def test_the_python_examples_of_a_page_run(page, place):
 @pytest.mark.parametrize("page", [page for page in PAGES if runnable(page, "console")], ids=named)
 def test_the_commands_of_a_page_run(page, place):
     for block in runnable(page, "console"):
-        text = block.text.replace("\\\n", " ")
-        for command in re.findall(r"^\$ (.+)$", text, re.MULTILINE):
-            run(["sh", "-ec", command])
+        for command, printed in spoken(block):
+            done = run(["sh", "-ec", command])
+            assert printed in ("", done.stdout), f"{named(page)}: {command}"
+
+
+def spoken(block: Block) -> list[tuple[str, str]]:
+    """Return each command of a console and what the page says that it prints."""
+    text = block.text.replace("\\\n", " ")
+    return [
+        (command.rstrip("\n"), printed)
+        for command, printed in re.findall(r"^\$ (.+\n?)((?:(?!\$ ).*\n)*)", text, re.MULTILINE)
+    ]
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if "gitmachine " in page.read_text(encoding="utf-8")], ids=named
+)
+def test_every_command_line_of_a_page_is_one_that_is_understood(page):
+    for block in blocks(page):
+        if block.language == "console":
+            for command, _printed in spoken(block):
+                for words in invocations(command):
+                    understand(words, f"{named(page)}:{block.line}: {command}")
+
+
+def test_a_command_line_that_is_not_understood_is_noticed():
+    assert invocations('eval "$(gitmachine completion bash)"') == [["completion", "bash"]]
+    assert invocations("echo 2 | gitmachine cp - f:two   # to it") == [["cp", "-", "f:two"]]
+    assert invocations("E=1 gitmachine ls > x && gitmachine gc") == [["ls"], ["gc"]]
+    understand(["rescue", "push", "NAME"], "here")
+    for words in (["lss"], ["ls", "--al"], ["exec", "a"], ["cache", "prun"]):
+        with pytest.raises(AssertionError, match="here"):
+            understand(words, "here")
+
+
+def invocations(command: str) -> list[list[str]]:
+    """Return the words of each call of ``gitmachine`` in a line for the shell, substitutions included."""
+    lexer = shlex.shlex(command, posix=True, punctuation_chars="();<>|&")
+    lexer.whitespace_split = True
+    found: list[list[str]] = []
+    current: list[str] | None = None
+    for word in lexer:
+        if set(word) <= set("();<>|&"):
+            current = None
+        elif word == "gitmachine":
+            current = []
+            found.append(current)
+        elif current is not None:
+            current.append(word)
+        found += invocations(word.removeprefix("$(")) if "gitmachine " in word else []
+    return found
+
+
+def understand(words: list[str], where: str) -> None:
+    """Parse the words of a call down to the last subcommand, and run nothing."""
+    command, context = cli, click.Context(cli, info_name="gitmachine", obj=Invocation())
+    while isinstance(command, click.Group) and words:
+        found = command.get_command(context, words[0])
+        if found is None and where.startswith("plugins/"):
+            return  # a command of that plugin, which is not installed here
+        assert found is not None, where
+        command, words = found, words[1:]
+    try:
+        command.make_context(where, list(words), parent=context)
+    except click.UsageError as error:
+        raise AssertionError(f"{where}: {error.format_message()}") from error
+
+
+def test_a_machine_of_ones_own_is_about_forty_lines():
+    (page,) = (page for page in PAGES if page.name == "custom-machine.md")
+    code = next(block.text for block in blocks(page) if block.language == "python")
+    (machine,) = (node for node in ast.parse(code).body if isinstance(node, ast.ClassDef))
+    lines = [line for line in ast.get_source_segment(code, machine).splitlines() if line.strip()]
+    assert 30 <= len(lines) <= 45
 
 
 def test_every_page_of_the_documentation_can_be_reached_from_its_index():

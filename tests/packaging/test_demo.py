@@ -5,6 +5,7 @@ Time budget: 60 s.
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -52,3 +53,15 @@ def test_without_a_sandbox_the_demonstration_says_so_in_one_line_and_works(tmp_p
     assert len([line for line in shown.splitlines() if "no sandbox can be had here" in line]) == 1
     assert "-o isolation=none" in shown
     assert "pushed      true" in shown
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_a_python_that_is_too_old_is_told_and_nothing_is_made(tmp_path):
+    old = tmp_path / "python3"
+    old.write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
+    old.chmod(0o755)
+    argv = ["make", "-C", str(DEMO.parents[1]), "setup", f"PYTHON={old}", f"VENV={tmp_path / 'venv'}"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode != 0
+    assert f"GitMachine needs Python 3.11 or later; '{old}' is not that" in done.stderr
+    assert not (tmp_path / "venv").exists()
