@@ -385,18 +385,22 @@ async def test_a_container_without_an_init_process_is_the_same(making, docker):
 
 @pytest.mark.parametrize("user", ["root", "user"])
 @pytest.mark.parametrize("shells", ["ready", "stopped"])
-async def test_what_is_left_is_killed_whatever_became_of_the_shells(user, shells, making, docker, monkeypatch):
-    monkeypatch.setattr("gitmachine_local_docker._container.SHELL_SECONDS", 1.0)
+async def test_what_is_left_is_killed_whatever_became_of_the_shells(user, shells, making, docker):
     async with making.running(user=user) as machine:
+        await asyncio.gather(*(making.sh(machine, "sleep 0.3") for _ in range(2)))  # a shell for each
         await making.sh(machine, "setsid sleep 1234 >/dev/null 2>&1 & sleep 1234 >/dev/null 2>&1 &")
         listed = "for c in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <$c; echo; done | grep -c '^sleep 1234' || :"
         count = ("exec", machine.id, "sh", "-c", listed)
         assert docker.docker(*count).stdout.strip() == "2"
         if shells == "stopped":
-            stop = 'for d in /proc/[0-9]*; do case $(cat $d/cmdline) in sh) kill -STOP "${d#/proc/}" ;; esac; done'
+            ours = 'case $(tr "\\0" " " <$d/cmdline) in sh\\ *) kill -STOP "${d#/proc/}" ;; esac'
+            stop = f"for d in /proc/[0-9]*; do {ours}; done"
             docker.docker("exec", machine.id, "bash", "-c", stop)
-        await machine.terminate_processes()
+        async with asyncio.timeout(90):  # it had no end where two shells were stopped
+            await machine.terminate_processes()
         assert docker.docker(*count).stdout.strip() == "0"
+        # The shells go on; the one that was slow kills nothing of what comes now.
+        assert (await making.sh(machine, "sleep 1; echo on")).stdout == "on\n"
 
 
 async def test_a_terminal_is_one(making, docker):

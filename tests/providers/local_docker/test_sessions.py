@@ -176,6 +176,25 @@ async def test_a_container_that_is_killed_under_a_session_is_lost_and_its_files_
     assert docker.containers() == []
 
 
+STOP_ALL = "kill -STOP -1"  # all that runs in the container but its first process, and this one
+
+
+@pytest.mark.parametrize("user", ["root", "user"])
+async def test_an_agent_that_stops_every_process_keeps_no_work_from_being_published(user, remote, options, docker):
+    gm = AsyncGitMachine(
+        "local_docker", repository=f"file://{remote}", session="feature", options={**options, "user": user}
+    )
+    await gm.start()
+    await gm.write_file("new.txt", "work")
+    docker.docker("exec", "-u", user, gm.machine.id, "bash", "-c", STOP_ALL)
+    async with asyncio.timeout(120):  # a git command may take ten minutes
+        receipt = await gm.stop()
+    assert receipt is not None
+    assert receipt.pushed
+    assert show(remote, "feature:new.txt") == "work"
+    assert docker.containers() == []
+
+
 @pytest.mark.requires("own-docker")
 async def test_an_engine_that_is_killed_during_a_run_loses_no_work(remote, gitmachine_home):
     with engine_of_its_own(DEBIAN) as own:

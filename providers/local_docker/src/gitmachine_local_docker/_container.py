@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import time
 from typing import TYPE_CHECKING, Any
@@ -56,17 +55,25 @@ done
 [ "$set_" = " " ] || kill -KILL $set_ 2>/dev/null
 """
 KILL_SECONDS = 30.0
-SHELL_SECONDS = 5.0
+SHELL_SECONDS = 2.0
+"""How long a warm shell may take to kill what is left: one that takes longer was stopped, say."""
 
 
-_kills: set[asyncio.Task[None]] = set()
+_kills: set[asyncio.Task[Any]] = set()
 """Kills that go on after their caller was cancelled: somebody must hold them."""
 
 
-def _forget(task: asyncio.Task[None]) -> None:
+def _forget(task: asyncio.Task[Any]) -> None:
     _kills.discard(task)
     if not task.cancelled():
         task.exception()  # whoever wanted the command has an error of his own
+
+
+def _is_done(task: asyncio.Task[ExecResult]) -> bool:
+    """Whether a script of ours ran to its end."""
+    if not task.done() or task.cancelled() or task.exception() is not None:
+        return False
+    return task.result().stdout_bytes == b"done\n"
 
 
 class Container:
@@ -130,9 +137,9 @@ class Container:
         """Kill every process that carries a mark; by root, since they may belong to anybody."""
         await self._finish(("sh", "-c", f"{kill_script(mark)}\necho done", "sh"), "kill")
 
-    async def _finish(self, argv: tuple[str, ...], operation: str) -> None:
+    async def _finish(self, argv: tuple[str, ...], operation: str, *, marked: bool = True) -> None:
         """Run a command until it says done."""
-        spec = ExecSpec(argv=argv, cwd="/", env={}, user=ROOT, mark=new_mark(self.mark))
+        spec = ExecSpec(argv=argv, cwd="/", env={}, user=ROOT, mark=new_mark(self.mark) if marked else "")
         process = await self._start(spec, operation)
         try:
             async with asyncio.timeout(KILL_SECONDS):
@@ -143,19 +150,28 @@ class Container:
         finally:
             process.discard()
 
-    async def terminate(self, pool: WarmPool | None = None) -> None:
+    async def terminate(self, pool: WarmPool | None = None, *, able: bool = False) -> None:
         """Kill every process but the container's first and the shells that are waiting for commands.
 
         Args:
-            pool: shells of root's, of which one does it if it can; another exec costs as much as all the rest.
+            pool: the shells; those that somebody stopped go on.
+            able: whether they are root's, so that one of them can do it; another exec costs as much as all the rest.
         """
-        argv = ("sh", "-c", f"{kill_script(self.mark)}\n{SWEEP}\necho done", "sh")
-        if pool is not None:
-            with contextlib.suppress(MachineError):  # whatever became of the shells, root has more
-                request = ExecRequest(argv=argv, timeout=SHELL_SECONDS)
-                if (await pool.execute(request, cwd="/", env={})).stdout_bytes == b"done\n":
-                    return
-        await self._finish(argv, "terminate_processes")
+        script = f"{kill_script(self.mark)}\n{SWEEP}\necho done"
+        asking: asyncio.Task[ExecResult] | None = None
+        if pool is not None and able:
+            request = ExecRequest(argv=("sh", "-c", script, "sh"), timeout=KILL_SECONDS)
+            asking = asyncio.ensure_future(pool.execute(request, cwd="/", env={}))
+            _kills.add(asking)
+            asking.add_done_callback(_forget)
+            await asyncio.wait([asking], timeout=SHELL_SECONDS)
+            if _is_done(asking):
+                return
+        # Whatever became of the shells, root has more. Its process carries no mark, by which the other would kill it.
+        wake = pool.wake_script if pool is not None else ""
+        await self._finish(("sh", "-c", f"{script}\n{wake}", "sh"), "terminate_processes", marked=False)
+        if asking is not None:  # it goes on now, and would kill what comes after us
+            await asyncio.wait([asking], timeout=LINGER_SECONDS)
 
     async def ran_out_of_memory(self, since: float) -> bool:
         """Whether the kernel killed a process of the container for want of memory since then (monotonic seconds)."""

@@ -318,7 +318,7 @@ class DockerMachine(FilingMachine):
     async def terminate_processes(self) -> None:
         """Kill every process but the container's first and the shells of the warm channel."""
         container, about, pool = await self._ready()
-        await container.terminate(pool if about.uid == ROOT and pool.shell is not None else None)
+        await container.terminate(pool, able=about.uid == ROOT and pool.shell is not None)
 
     # Copies and ports
 

@@ -13,6 +13,7 @@ from gitmachine.machines.channel.slot import Slot, SlotState
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from gitmachine.clock import Limit
     from gitmachine.machines.channel.duplex import Connect
     from gitmachine.machines.channel.shell import Shell
 
@@ -82,6 +83,15 @@ class SlotKeeper:
     def paused(self) -> bool:
         """Whether the machine is known to stand still."""
         return self._clock.paused
+
+    @property
+    def pids(self) -> list[int]:
+        """The process ids of the shells, in the machine."""
+        return [slot.shell.pid for slot in self._all]
+
+    def limit(self, seconds: float) -> Limit:
+        """Return a limit of so many seconds, during which the machine does not stand still."""
+        return self._clock.limit(seconds)
 
     def hold(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run something beside the callers; `close` waits for it."""

@@ -18,8 +18,9 @@ from gitmachine.machines.channel.job import KILLED, CollectJob, Job
 from gitmachine.machines.channel.keeper import SlotKeeper
 from gitmachine.machines.channel.process import ChannelProcess, StreamJob
 from gitmachine.machines.channel.quoting import as_bytes
-from gitmachine.machines.channel.scripts import kill_script, machine_mark, new_mark
+from gitmachine.machines.channel.scripts import kill_script, machine_mark, new_mark, wake_script
 from gitmachine.machines.channel.turn import new_token
+from gitmachine.machines.channel.watch import Watch
 from gitmachine.machines.channel.wire import (
     EMBEDDED_BYTES,
     LARGEST_WORD_BYTES,
@@ -42,6 +43,8 @@ LARGEST_INPUT_BYTES = 256 << 20
 """More input than this goes the plain way: unread, it would have to be sent all the same."""
 PAUSE_SECONDS = 10.0
 """How long a shell that is being opened may hold up a pause."""
+SCRIPT_SECONDS = 60.0
+"""How long a kill may take, on the machine's clock; a shell that has said nothing until then says nothing any more."""
 PAUSED_KILL_SECONDS = 1.0
 """How long a kill is waited for in a paused machine; it is carried out when the machine goes on."""
 
@@ -97,12 +100,24 @@ class WarmPool:
         )
         self._running: dict[Job, tuple[Slot, str, bool]] = {}
         self._kills: dict[Job, asyncio.Task[None]] = {}
+        self._scripts: set[Job] = set()
+        self._watch = Watch(
+            plain,
+            wake=lambda: self.wake_script,
+            jobs=lambda: (*self._running, *self._scripts),
+            paused=lambda: self._slots.paused,
+        )
         self._count = 0
 
     @property
     def shell(self) -> Shell | None:
         """What the shells of this machine can do; None before the first has answered."""
         return self._slots.shell
+
+    @property
+    def wake_script(self) -> str:
+        """A script that continues those of the shells that somebody stopped; the commands in them stay as they are."""
+        return wake_script(self._slots.pids, self._machine if self.shell is not None and self.shell.mark_option else "")
 
     @property
     def problem(self) -> str:
@@ -256,6 +271,7 @@ class WarmPool:
         self._running[job] = (slot, mark, order.raw is not None)
         job.done.add_done_callback(lambda _: self._over(job, mark))
         slot.run(order, job)
+        self._watch.begin()
         return mark
 
     def _over(self, job: Job, mark: str) -> None:
@@ -325,8 +341,19 @@ class WarmPool:
         if slot is None:
             raise MachineError("no shell could be opened in the machine to kill a command", operation="kill")
         job = Job()
-        slot.run(script_order(slot.turn, script), job)
-        await asyncio.wait([job.done])
+        self._scripts.add(job)
+        try:
+            slot.run(script_order(slot.turn, script), job)
+            self._watch.begin()
+            async with self._slots.limit(SCRIPT_SECONDS):
+                await asyncio.wait([job.done])
+        except TimeoutError as error:
+            self._slots.retire(slot)
+            raise MachineError(
+                f"the shell that was to kill a command did not answer within {SCRIPT_SECONDS:g} s", operation="kill"
+            ) from error
+        finally:
+            self._scripts.discard(job)
         if job.done.exception() is not None:
             raise ChannelLostError("the shell that was to kill a command ended", operation="kill")
 
@@ -355,6 +382,7 @@ class WarmPool:
 
     async def close(self) -> None:
         """Close every shell. Commands that are running go on in the machine; whoever waits for them is told."""
+        self._watch.close()
         await self._slots.close()
 
 

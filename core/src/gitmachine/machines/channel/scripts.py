@@ -13,10 +13,14 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from typing import TYPE_CHECKING
 
 from gitmachine.machines.channel.quoting import quote_text
 
-__all__ = ["PROBES", "freeze_script", "kill_script", "machine_mark", "new_mark", "thaw_script"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["PROBES", "freeze_script", "kill_script", "machine_mark", "new_mark", "thaw_script", "wake_script"]
 
 PROBES = r"""
 _gm_stat() {
@@ -108,7 +112,8 @@ def kill_script(mark: str, *, control: int | None = None, hard: bool = False) ->
     """Return a script that kills every process with this mark (18 digits), or of this machine (10 digits).
 
     Descendants and members of their sessions are included. It stops round after round until nothing new is found,
-    then kills all at once, and waits until they are dead. Its status is 0.
+    then kills all at once, and waits until they are dead. Its status is 0. A shell that stays is continued, in case
+    that somebody stopped it: it would not say how the command ended.
 
     Args:
         mark: may be empty, when there are no marks; then only the tree and its sessions are found.
@@ -118,6 +123,7 @@ def kill_script(mark: str, *, control: int | None = None, hard: bool = False) ->
     parent = "" if control is None else str(control)
     first = parent if hard else ""
     stop_first = f"kill -STOP {first}\n" if first else ""
+    go_on = f"kill -CONT {parent} 2>/dev/null\n" if parent and not hard else ""
     return (
         f"{_GATHER}{_ENDS}"
         '_gm_each() { kill -STOP "$_gm_q"; }\n'
@@ -125,6 +131,30 @@ def kill_script(mark: str, *, control: int | None = None, hard: bool = False) ->
         f"_gm_gather '{mark}' '{parent}' '{first}' 2>/dev/null\n"
         "case $_gm_set in *[0-9]*) kill -KILL $_gm_set ;; esac 2>/dev/null\n"
         "_gm_await_ends $_gm_set 2>/dev/null\n"
+        f"{go_on}"
+        ":\n"
+    )
+
+
+def wake_script(shells: Sequence[int], mark: str) -> str:
+    """Return a script that continues those of these shells that are stopped, and what waits in them for a command.
+
+    Commands (they carry the machine's mark) stay as they are. It says nothing; its status is 0.
+    """
+    pids = " ".join(map(str, shells))
+    waiting = (
+        "for _gm_d in /proc/[0-9]*; do\n"
+        '  _gm_stat "${_gm_d#/proc/}" && [ "$_gm_state" = T ] || continue\n'
+        f'  case " {pids} " in *" $_gm_parent "*) ;; *) continue ;; esac\n'
+        f'  _gm_marked "${{_gm_d#/proc/}}" \'{mark}\' || kill -CONT "${{_gm_d#/proc/}}"\n'
+        "done 2>/dev/null\n"
+    )
+    return (
+        f"{PROBES}"
+        f"for _gm_q in {pids}; do\n"
+        '  _gm_stat "$_gm_q" && [ "$_gm_state" = T ] && kill -CONT "$_gm_q"\n'
+        "done 2>/dev/null\n"
+        f"{waiting if mark else ''}"
         ":\n"
     )
 
