@@ -15,6 +15,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar
 
 from gitmachine.errors import InvalidStateError
+from gitmachine.plugins.deadlines import take_part
 from gitmachine.plugins.threads import run_in_thread
 
 if TYPE_CHECKING:
@@ -327,6 +328,7 @@ class _Call(Generic[_T]):
 
     async def _run(self) -> None:
         try:
+            take_part()
             self._result = await self._func(*self._args, **self._kwargs)
         except BaseException as error:  # noqa: BLE001  # all of it belongs to the waiting thread, not to the loop
             self._error = error

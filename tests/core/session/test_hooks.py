@@ -22,6 +22,7 @@ from gitmachine import (
     CommitRejected,
     ExecRequest,
     GitMachine,
+    GitMachineError,
     HookError,
     InvalidStateError,
     PluginHost,
@@ -262,6 +263,81 @@ async def test_what_nobody_allows_in_time_does_not_happen_and_the_work_is_kept(
     receipt = await gm.stop(force=True)
     assert receipt is not None
     assert any(kept.name.endswith("changes") for kept in receipt.kept)
+
+
+async def test_what_a_hook_does_when_its_operation_is_cancelled_is_ended(make: Make, machine: StreamMachine) -> None:
+    raised: list[str] = []
+    ended = threading.Event()
+
+    def judge(gm: GitMachine) -> None:
+        try:
+            gm.run("echo begun > begun; exec sleep 1000")
+        except GitMachineError as error:
+            raised.append(str(error))
+        ended.set()
+
+    gm = make(plugins=host(plugin(before_commit=judge)), auto_commit=False)
+    await gm.start()
+    await gm.write_file("a", "1")
+    committing = asyncio.ensure_future(gm.commit())
+    async with asyncio.timeout(60):
+        while "begun" not in await gm.list_files():
+            await asyncio.sleep(0.02)
+    committing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await committing
+    assert await asyncio.to_thread(ended.wait, 60)
+    assert raised == ["run() was cancelled"]
+    async with asyncio.timeout(60):
+        while any(process._child.returncode is None for process in machine.live):
+            await asyncio.sleep(0.02)
+
+
+def late_judge(released: threading.Event, raised: list[str], ended: threading.Event) -> PluginHost:
+    """Return a plugin that acts only when nobody waits for it any more."""
+
+    def judge(gm: GitMachine) -> None:
+        released.wait(100)
+        try:
+            gm.run("touch late")
+        except GitMachineError as error:
+            raised.append(str(error))
+        ended.set()
+
+    plugins = PluginHost(entry_points=(), hook_timeout=0.3)
+    plugins.register(plugin(before_commit=judge), "judge")
+    return plugins
+
+
+REFUSED = ["the hook took too long, or was cancelled: nothing more is done for it"]
+
+
+async def test_a_hook_that_was_given_up_may_do_nothing_more(make: Make) -> None:
+    released, ended, raised = threading.Event(), threading.Event(), list[str]()
+    gm = make(plugins=late_judge(released, raised, ended), auto_commit=False)
+    await gm.start()
+    await gm.write_file("a", "1")
+    with pytest.raises(HookError, match="did not end within"):
+        await gm.commit()
+    released.set()
+    assert await asyncio.to_thread(ended.wait, 60)
+    assert raised == REFUSED
+    assert "late" not in await gm.list_files()
+
+
+def test_a_hook_that_was_given_up_may_do_nothing_more_in_a_blocking_session(remote: Path, tmp_path: Path) -> None:
+    released, ended, raised = threading.Event(), threading.Event(), list[str]()
+    plugins = late_judge(released, raised, ended)
+    gm = GitMachine(StreamMachine(tmp_path), repository=f"file://{remote}", plugins=plugins, auto_commit=False)
+    gm.start()
+    gm.write_file("a", "1")
+    with pytest.raises(HookError, match="did not end within"):
+        gm.commit()
+    released.set()
+    assert ended.wait(60)
+    assert raised == REFUSED
+    assert "late" not in gm.list_files()
+    gm.stop(force=True)
 
 
 async def test_commits_that_nobody_allows_in_time_are_not_pushed_and_are_rescued(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
+
+from gitmachine.errors import InvalidStateError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["GRACE_SECONDS", "LateError", "ended_within"]
+__all__ = ["GRACE_SECONDS", "LateError", "ended_within", "take_part"]
 
 GRACE_SECONDS = 30.0
 """How long a coroutine that is late, or that nobody waits for any more, may take to clean up."""
@@ -30,11 +33,50 @@ class LateError(TimeoutError):
         self.seconds = seconds
 
 
+class _Work:
+    """What a thread that somebody waits for has under way on the loop."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._given_up = False
+
+    def begin(self, task: asyncio.Task[Any]) -> None:
+        """Count a task in, on the loop.
+
+        Raises:
+            InvalidStateError: nobody waits for the thread any more.
+        """
+        if self._given_up:
+            raise InvalidStateError("the hook took too long, or was cancelled: nothing more is done for it")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def give_up(self) -> None:
+        """Cancel what is under way, and let nothing more begin."""
+        self._given_up = True
+        for task in tuple(self._tasks):
+            task.cancel()
+
+
+_work: ContextVar[_Work | None] = ContextVar("gitmachine_hook_work", default=None)
+
+
+def take_part() -> None:
+    """Have the current task, which works for a thread, be cancelled when that thread is given up.
+
+    Raises:
+        InvalidStateError: it was given up already.
+    """
+    work, task = _work.get(), asyncio.current_task()
+    if work is not None and task is not None:
+        work.begin(task)
+
+
 async def ended_within(seconds: float | None, call: Callable[[], Any], *, on_thread: Awaitable[Any] | None) -> Any:
     """Return what a call answers, or what the awaitable that it returns does.
 
-    A thread that is late goes on, and its answer is dropped. A coroutine that is late is cancelled; when it does not
-    end then, it is left behind as well.
+    A thread that is late goes on, and its answer is dropped; what it has under way on the loop is cancelled. A
+    coroutine that is late is cancelled; when it does not end then, it is left behind as well.
 
     Args:
         seconds: how long it may take; None is no limit.
@@ -48,7 +90,7 @@ async def ended_within(seconds: float | None, call: Callable[[], Any], *, on_thr
     deadline = None if seconds is None else loop.time() + seconds
     try:
         async with asyncio.timeout_at(deadline) as limit:
-            value = call() if on_thread is None else await on_thread
+            value = call() if on_thread is None else await _working(on_thread)
     except TimeoutError as error:
         if seconds is None or not limit.expired():
             raise
@@ -58,6 +100,18 @@ async def ended_within(seconds: float | None, call: Callable[[], Any], *, on_thr
     if seconds is None or deadline is None:
         return await value
     return await _watched(value, deadline - loop.time(), seconds)
+
+
+async def _working(thread: Awaitable[Any]) -> Any:
+    work = _Work()
+    token = _work.set(work)
+    try:
+        return await thread
+    except asyncio.CancelledError:
+        work.give_up()
+        raise
+    finally:
+        _work.reset(token)
 
 
 async def _watched(value: Awaitable[Any], left_seconds: float, seconds: float) -> Any:

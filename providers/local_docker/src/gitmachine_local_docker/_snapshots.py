@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import secrets
 import time
@@ -146,7 +147,8 @@ async def delete_copy(engine: Engine, label: str) -> None:
     """Remove the image that was made for a fork which was never made."""
     for image in await engine.images(f"{LABEL}={label}"):
         if image["Labels"].get(COPY_LABEL) == "1":
-            await engine.delete_image(image["Id"])
+            with contextlib.suppress(aiodocker.DockerError):  # something lives on it, and it goes with that
+                await engine.delete_image(image["Id"])
 
 
 def image_of_copy(known: Mapping[str, object]) -> str | None:
