@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["PipeReader", "PipeWriter", "make_pipes"]
+__all__ = ["PipeReader", "PipeWriter", "Readiness", "make_pipes"]
 
 CHUNK_BYTES = 1 << 16
 LARGE_PIPE_BYTES = 1 << 20
@@ -34,6 +34,43 @@ def make_pipes(count: int) -> list[int]:
             os.close(fd)
         raise
     return ends
+
+
+class Readiness:
+    """Waits, one at a time, until a descriptor that does not block can be read (or written), or is given up."""
+
+    def __init__(self, fd: int, *, writing: bool = False) -> None:
+        """Belong to the running loop, and to a descriptor, which is made not to block and stays the caller's."""
+        os.set_blocking(fd, False)
+        self._fd = fd
+        self._loop = asyncio.get_running_loop()
+        self._add = self._loop.add_writer if writing else self._loop.add_reader
+        self._remove = self._loop.remove_writer if writing else self._loop.remove_reader
+        self._given_up = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def wait(self) -> None:
+        """Wait for it, for `wake`, or for `give_up`."""
+        self._waiter = self._loop.create_future()
+        self._add(self._fd, self.wake)
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+            if not self._given_up:
+                self._remove(self._fd)
+
+    def wake(self) -> None:
+        """Let whoever waits go on now."""
+        if self._waiter is not None and not self._waiter.done() and not self._loop.is_closed():
+            self._waiter.set_result(None)
+
+    def give_up(self) -> None:
+        """Let go of the descriptor, before it is closed, and of whoever waits."""
+        self._given_up = True
+        if not self._loop.is_closed():
+            self._remove(self._fd)
+            self.wake()
 
 
 class PipeReader:
@@ -54,15 +91,13 @@ class PipeReader:
             on_end: called once, when it has ended.
             adopt: takes the descriptor over, instead, of a pipe that others may still write to after `finish`.
         """
-        os.set_blocking(fd, False)
         self.ended = False
         self.drained = True
         self._fd = fd
-        self._loop = asyncio.get_running_loop()
+        self._readable = Readiness(fd)
         self._on_end = on_end
         self._adopt = adopt
         self._left: int | None = None
-        self._waiter: asyncio.Future[None] | None = None
         self._turn = 0
         self._size = CHUNK_BYTES
 
@@ -79,7 +114,7 @@ class PipeReader:
             try:
                 data = os.read(self._fd, size)
             except BlockingIOError:
-                await self._readable()
+                await self._readable.wait()
                 continue
             if not data:
                 self._end(None)
@@ -108,27 +143,12 @@ class PipeReader:
             with contextlib.suppress(OSError):  # a user's share of pipe memory is limited; the small one works too
                 fcntl.fcntl(self._fd, _F_SETPIPE_SZ, LARGE_PIPE_BYTES)
 
-    async def _readable(self) -> None:
-        self._waiter = self._loop.create_future()
-        self._loop.add_reader(self._fd, self._wake)
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-            if not self.ended:
-                self._loop.remove_reader(self._fd)
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
     def finish(self) -> None:
         """End after what is in the pipe now: everything that was written before the caller knew of the end."""
         if self.ended or self._left is not None:
             return
         self._left = int.from_bytes(fcntl.ioctl(self._fd, termios.FIONREAD, b"\0" * 4), "little")
-        if not self._loop.is_closed():
-            self._wake()
+        self._readable.wake()
 
     def close(self) -> None:
         """End at once."""
@@ -138,9 +158,7 @@ class PipeReader:
         if self.ended:
             return
         self.ended = True
-        if not self._loop.is_closed():
-            self._loop.remove_reader(self._fd)
-            self._wake()
+        self._readable.give_up()
         if adopt is None:
             os.close(self._fd)
         else:
@@ -154,11 +172,9 @@ class PipeWriter:
 
     def __init__(self, fd: int) -> None:
         """Write to a descriptor, which `close` closes."""
-        os.set_blocking(fd, False)
         self._fd = fd
         self._closed = False
-        self._loop = asyncio.get_running_loop()
-        self._waiter: asyncio.Future[None] | None = None
+        self._writable = Readiness(fd, writing=True)
 
     async def write(self, data: bytes) -> None:
         """Write all of data. Raises BrokenPipeError when nobody reads any more."""
@@ -169,21 +185,7 @@ class PipeWriter:
             try:
                 view = view[os.write(self._fd, view[:LARGE_PIPE_BYTES]) :]
             except BlockingIOError:
-                await self._writable()
-
-    async def _writable(self) -> None:
-        self._waiter = self._loop.create_future()
-        self._loop.add_writer(self._fd, self._wake)
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-            if not self._closed:
-                self._loop.remove_writer(self._fd)
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+                await self._writable.wait()
 
     async def close(self) -> None:
         """End the input."""
@@ -194,7 +196,5 @@ class PipeWriter:
         if self._closed:
             return
         self._closed = True
-        if not self._loop.is_closed():
-            self._loop.remove_writer(self._fd)
-            self._wake()
+        self._writable.give_up()
         os.close(self._fd)

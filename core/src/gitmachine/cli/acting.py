@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from gitmachine.cli.exits import Exit
+from gitmachine.cli.exits import Exit, run_exit_code
 from gitmachine.cli.interrupts import Interrupted, Interrupts
-from gitmachine.cli.messages import explain, say
+from gitmachine.cli.messages import explain, say, show_traceback
 from gitmachine.cli.options import load_settings
+from gitmachine.cli.output import OutputClosed
 from gitmachine.errors import GitMachineError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     Observer = Callable[[str, dict[str, Any]], None]
     T = TypeVar("T")
 
-__all__ = ["act", "attached", "interruptible", "means"]
+__all__ = ["act", "attached", "coded", "interruptible", "means"]
 
 
 def act(
@@ -87,6 +88,24 @@ def interruptible(main: Callable[[Interrupts], Coroutine[Any, Any, T]], doing: s
         return asyncio.run(guarded())
     except Interrupted:
         raise click.Abort from None
+
+
+def coded(work: Callable[[], int], *, debug: bool) -> int:
+    """Return what some work does, a command's own exit code; an error of ours is told and has a code of its own.
+
+    Raises:
+        click.Abort: it was interrupted.
+        OutputClosed: nobody reads standard output any more.
+    """
+    try:
+        return work()
+    except (click.Abort, OutputClosed):
+        raise
+    except Exception as error:  # noqa: BLE001  # a mistake of ours too has an exit code of its own here
+        if debug:
+            show_traceback(error)
+        say(explain(error))
+        return run_exit_code(error)
 
 
 @contextlib.asynccontextmanager

@@ -107,18 +107,12 @@ def pull(*, name: str, policy: PullPolicy | None, as_json: bool, config: Path | 
 def status(*, name: str, as_json: bool, config: Path | None) -> None:
     """Show the branch, HEAD and what is uncommitted in the machine NAME."""
     from gitmachine.cli.acting import act
+    from gitmachine.cli.start import described
 
     async def work(gm: AsyncGitMachine) -> dict[str, Any]:
-        changes, head = await gm.changes(), await gm.hash()
+        changes = await gm.changes()
         return {
-            "name": gm.name,
-            "machine": gm.id,
-            "key": gm.key,
-            "provider": gm.machine.provider,
-            "state": str(gm.state),
-            "repository": gm.repository,
-            "session": gm.session,
-            "head": head,
+            **await described(gm),
             "changes": [{"status": change.status, "path": change.path} for change in changes.files],
             "nested": list(changes.nested),
             "in_progress": changes.in_progress,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gitmachine.cli.exits import Exit, run_exit_code
-from gitmachine.cli.messages import explain, say, show_traceback
+from gitmachine.cli.exits import Exit
+from gitmachine.cli.messages import say
 from gitmachine.cli.options import (
     CommandAfterName,
     Invocation,
@@ -17,7 +17,7 @@ from gitmachine.cli.options import (
     load_settings,
     name_argument,
 )
-from gitmachine.cli.output import OutputClosed, write_json, write_line, write_table
+from gitmachine.cli.output import write_json, write_line, write_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,25 +106,20 @@ def attach(invocation: Invocation, /, *, name: str, run: str, **given: Any) -> i
 
     Exits with the run's own code; 125 for failures of our own. Ctrl-C leaves the run alone.
     """
-    from gitmachine.cli.acting import attached, interruptible
+    from gitmachine.cli.acting import attached, coded, interruptible
 
     async def main(interrupts: Interrupts) -> int:
         settings = load_settings(given["config"])
         async with attached(name, settings, interrupts, adopt=False) as gm:
             return await interrupts.run(_show(gm, run, given))
 
-    try:
+    def work() -> int:
         code = interruptible(main, "attach")
-    except (click.Abort, OutputClosed):
-        raise
-    except Exception as error:  # noqa: BLE001  # a mistake of ours too has an exit code of its own here
-        if invocation.debug:
-            show_traceback(error)
-        say(explain(error))
-        return run_exit_code(error)
-    if code:
-        say(f"the command exited with {code}")
-    return code
+        if code:
+            say(f"the command exited with {code}")
+        return code
+
+    return coded(work, debug=invocation.debug)
 
 
 async def _show(gm: AsyncGitMachine, selector: str, given: dict[str, Any]) -> int:

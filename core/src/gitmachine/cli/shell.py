@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gitmachine.cli.exits import Exit, run_exit_code
+from gitmachine.cli.exits import Exit
 from gitmachine.cli.interrupts import Interrupted, Interrupts
-from gitmachine.cli.messages import explain, say, show_traceback
+from gitmachine.cli.messages import say
 from gitmachine.cli.options import (
     CommandAfterName,
     Invocation,
@@ -20,7 +20,6 @@ from gitmachine.cli.options import (
     load_settings,
     name_argument,
 )
-from gitmachine.cli.output import OutputClosed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -57,24 +56,18 @@ def shell(invocation: Invocation, /, *, name: str, command: tuple[str, ...], **g
     Every key goes there, Ctrl-C too; Ctrl-] three times in a row closes the terminal from here. Exits with the
     command's own code; 125 for failures of our own, 130 when it was closed from here, 2 for mistakes in usage.
     """
+    from gitmachine.cli.acting import coded
     from gitmachine.cli.desk import Desk
-    from gitmachine.cli.prepare import environment
+    from gitmachine.cli.prepare import check_command, environment
 
     desk = Desk()
     if not desk.is_there:
         raise click.UsageError(
             f"standard input is not a terminal: for a command without one use `gitmachine exec {name} -- COMMAND`"
         )
+    check_command(command)
     env = environment(given["env"])
-    try:
-        return _at(desk, _open(desk, name, command, env, given))
-    except (click.Abort, OutputClosed):
-        raise
-    except Exception as error:  # noqa: BLE001  # a mistake of ours too has an exit code of its own here
-        if invocation.debug:
-            show_traceback(error)
-        say(explain(error))
-        return run_exit_code(error)
+    return coded(lambda: _at(desk, _open(desk, name, command, env, given)), debug=invocation.debug)
 
 
 def _at(desk: Desk, work: _Work) -> int:

@@ -136,7 +136,7 @@ async def _known(provider: str, machine: str) -> str | None:
 
 
 async def described(gm: AsyncGitMachine) -> dict[str, Any]:
-    """Return what there is to say of a session that has just begun."""
+    """Return what there is to say of a session."""
     return {
         "name": gm.name,
         "machine": gm.id,

@@ -36,15 +36,22 @@ REPLACEMENT = "\ufffd"
 # Words that are no UTF-8 come as printf's escapes; the x keeps newlines at their end.
 _NAME = "t=$(printf '%bx' \"$1\"); t=${t%x}\n"
 
+# $t may become a file, whose directory is made: $d
+_ROOM = r"""
+if [ -d "$t" ]; then echo 'Is a directory' >&2; exit 1; fi
+d=${t%/*}
+if [ -e "${d:-/}" ] && [ ! -d "${d:-/}" ]; then echo 'Not a directory' >&2; exit 1; fi
+mkdir -p -- "${d:-/}" || exit 1
+"""
+
 # $1 the target  $2 the uploaded file, or nothing  $3 the content in base64  $4 a name that nobody uses
 PLACE = (
     _NAME
     + r"""
 if [ -L "$t" ]; then t=$(readlink -f -- "$t" && printf x); t=${t%?x}; fi
-if [ -d "$t" ]; then echo 'Is a directory' >&2; exit 1; fi
-d=${t%/*}
-if [ -e "${d:-/}" ] && [ ! -d "${d:-/}" ]; then echo 'Not a directory' >&2; exit 1; fi
-mkdir -p -- "${d:-/}" || exit 1
+"""
+    + _ROOM
+    + r"""
 n=$d/$4
 trap 'rm -f -- "$n"' EXIT
 if [ -n "$2" ]; then
@@ -60,11 +67,8 @@ mv -f -- "$n" "$t" || exit 1
 # $1 the target  $2 the uploaded file  $3 its mode  $4 its time, as `touch -t` takes it  $5 its size  $6 as above
 PLACE_FILE = (
     _NAME
+    + _ROOM
     + r"""
-if [ -d "$t" ]; then echo 'Is a directory' >&2; exit 1; fi
-d=${t%/*}
-if [ -e "${d:-/}" ] && [ ! -d "${d:-/}" ]; then echo 'Not a directory' >&2; exit 1; fi
-mkdir -p -- "${d:-/}" || exit 1
 n=$d/$6
 trap 'rm -f -- "$n"' EXIT
 mv -f -- "$2" "$n" || exit 1

@@ -10,7 +10,7 @@ import struct
 import termios
 from typing import TYPE_CHECKING
 
-from gitmachine.pipes import PipeWriter
+from gitmachine.pipes import PipeWriter, Readiness
 
 if TYPE_CHECKING:
     from gitmachine.execution import TerminalSize
@@ -32,12 +32,10 @@ class TerminalReader:
     """Reads what a command writes to its terminal; ends when nobody holds the terminal any more."""
 
     def __init__(self, master: int) -> None:
-        os.set_blocking(master, False)
         self.master = master
         self.ended = False
         self._finishing = False
-        self._loop = asyncio.get_running_loop()
-        self._waiter: asyncio.Future[None] | None = None
+        self._readable = Readiness(master)
 
     def __aiter__(self) -> TerminalReader:
         return self
@@ -49,7 +47,7 @@ class TerminalReader:
             except BlockingIOError:
                 if self._finishing:
                     break
-                await self._readable()
+                await self._readable.wait()
                 continue
             except OSError as error:
                 if error.errno != errno.EIO:
@@ -60,32 +58,16 @@ class TerminalReader:
         self.close()
         raise StopAsyncIteration
 
-    async def _readable(self) -> None:
-        self._waiter = self._loop.create_future()
-        self._loop.add_reader(self.master, self._wake)
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-            if not self.ended:
-                self._loop.remove_reader(self.master)
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
     def finish(self) -> None:
         """End after what was written until now: the system hangs a terminal up before its leader's end is known."""
         self._finishing = True
-        self._wake()
+        self._readable.wake()
 
     def close(self) -> None:
         """Hang up."""
         if not self.ended:
             self.ended = True
-            if not self._loop.is_closed():
-                self._loop.remove_reader(self.master)
-                self._wake()
+            self._readable.give_up()
             os.close(self.master)
 
 
