@@ -69,6 +69,15 @@ def test_every_command_has_its_line_in_the_overview() -> None:
         (["spawn", "a", ""], "gitmachine: expected a program and its arguments as COMMAND, not '' as the program\n"),
         (["doctor", "-o", "a=b"], "gitmachine: -o is an option of a provider: name PROVIDER, or a machine with -m"),
         (["config", "chek"], "gitmachine: no such command 'chek'"),
+        (["completion"], "gitmachine: missing argument '{bash|zsh|fish}'. Choose from: bash, zsh, fish (see: "),
+        (
+            ["log", "a", "-n", "x"],
+            "gitmachine: invalid value for '-n' / '--number': 'x' is not a valid whole number (see: ",
+        ),
+        (
+            ["cache", "prune", "--max-age", "x"],
+            "gitmachine: invalid value for '--max-age': 'x' is not a valid number (see: ",
+        ),
     ],
 )
 def test_a_mistake_in_usage_is_one_sentence_and_2(

@@ -157,8 +157,19 @@ def _path(error: click.UsageError, args: Sequence[str]) -> str:
     return " ".join(["gitmachine", *(word for word in args[:1] if word in COMMANDS)])
 
 
+_PLAIN = {
+    "is not a valid integer range": "is not a valid whole number",
+    "is not a valid float range": "is not a valid number",
+}
+"""How click calls what a number has to be, and what people call it."""
+
+
 def _lower(message: str) -> str:
-    return (message[:1].lower() + message[1:]).rstrip(".")
+    """Return click's message as one of ours: on one line, in lower case, without a full stop."""
+    text = " ".join(message.split())
+    for theirs, ours in _PLAIN.items():
+        text = text.replace(theirs, ours)
+    return (text[:1].lower() + text[1:]).rstrip(".")
 
 
 def _silence_stdout() -> None:

@@ -227,7 +227,7 @@ class ManagedMachine(GuardedMachine):
 
     async def get_host(self, port: int) -> Host:
         """Return where a port can be reached; needs `Capability.PORTS`."""
-        self._need(Capability.PORTS, f"get_host({port})")
+        self._need(Capability.PORTS, f"make port {port} reachable")
         await self._ready("get_host")
         return await self._call("get_host", asked(self._inner.get_host, port), self._deadlines.spawn)
 
@@ -238,7 +238,7 @@ class ManagedMachine(GuardedMachine):
 
         A pause or a stop that is asked for meanwhile waits for its end; commands go on.
         """
-        self._need(Capability.SNAPSHOT, "snapshot")
+        self._need(Capability.SNAPSHOT, "make snapshots")
         await self._ready("snapshot", changes=True)
         async with self._copying:
             self._check("snapshot", changes=True)
@@ -246,13 +246,13 @@ class ManagedMachine(GuardedMachine):
 
     async def snapshots(self) -> list[str]:
         """Return the machine's snapshots; needs `Capability.SNAPSHOT`."""
-        self._need(Capability.SNAPSHOT, "snapshots")
+        self._need(Capability.SNAPSHOT, "list snapshots")
         await self._ready("snapshots")
         return await self._call("snapshots", asked(self._inner.snapshots), self._deadlines.files)
 
     async def delete_snapshot(self, snapshot: str) -> None:
         """Remove a snapshot; needs `Capability.SNAPSHOT`."""
-        self._need(Capability.SNAPSHOT, "delete_snapshot")
+        self._need(Capability.SNAPSHOT, "delete snapshots")
         await self._ready("delete_snapshot")
         call = asked(self._inner.delete_snapshot, snapshot)
         await self._call("delete_snapshot", call, self._deadlines.copy, loses=False)
