@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 
 from gitmachine_local_docker import _starts
+from gitmachine_local_docker._gate import HostGate
 from gitmachine_local_docker._starts import Starts
 
 
 async def test_freezing_waits_for_what_is_being_started_and_holds_up_what_comes_then():
-    starts, seen = Starts(), []
+    starts, seen = Starts(HostGate("container")), []
     go = asyncio.Event()
 
     async def start(name: str) -> None:
@@ -37,7 +38,7 @@ async def test_freezing_waits_for_what_is_being_started_and_holds_up_what_comes_
 
 
 async def test_two_may_freeze_at_once_and_starts_wait_for_both():
-    starts, go = Starts(), asyncio.Event()
+    starts, go = Starts(HostGate("container")), asyncio.Event()
 
     async def freeze(until: asyncio.Event) -> None:
         async with starts.none():
@@ -60,7 +61,7 @@ async def test_two_may_freeze_at_once_and_starts_wait_for_both():
 
 async def test_a_start_that_takes_too_long_does_not_hold_it_up_for_ever(monkeypatch):
     monkeypatch.setattr(_starts, "PATIENCE_SECONDS", 0.01)
-    starts = Starts()
+    starts = Starts(HostGate("container"))
     async with starts.one(), starts.none():
         pass
     async with starts.one():

@@ -15,6 +15,7 @@ from gitmachine.execution import run_process
 from gitmachine.machines.channel import kill_script, machine_mark, new_mark
 from gitmachine_local_docker._errors import FOREIGN, is_missing, lost, machine_errors, out_of_reach
 from gitmachine_local_docker._exec import DockerProcess, ExecSpec, start_process
+from gitmachine_local_docker._gate import HostGate
 from gitmachine_local_docker._starts import Starts
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class Container:
         self.engine = engine
         self.id = container
         self.mark = machine_mark(container)
-        self.starts = Starts()
+        self.starts = Starts(HostGate(container))
         self.oom_kills = 0
         """How often the kernel had killed for want of memory when it was last asked."""
         self._oom_at = -1.0
@@ -210,6 +211,10 @@ class Container:
 
     async def is_alive(self) -> bool:
         """Whether a process can be started in it: the engine's own idea of its state may be a moment old."""
+        async with self.starts.one():
+            return await self._starts_something()
+
+    async def _starts_something(self) -> bool:
         try:
             exec_id = await self.engine.create_exec(
                 self.id, ["sh", "-c", ":"], env=[], user=ROOT, stdin=False, tty=False

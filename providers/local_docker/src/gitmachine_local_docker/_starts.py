@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from gitmachine_local_docker._gate import HostGate
 
 __all__ = ["Starts"]
 
@@ -16,9 +19,11 @@ PATIENCE_SECONDS = 10.0
 
 
 class Starts:
-    """The processes of one container that are being started by this client."""
+    """The processes of one container that are being started by this client, and by others of this user and host."""
 
-    def __init__(self) -> None:
+    def __init__(self, gate: HostGate) -> None:
+        self.gate = gate
+        """For who is kept apart from this client's own freezings otherwise: the pool of warm shells."""
         self._starting = 0
         self._refusing = 0
         self._none = asyncio.Event()
@@ -33,7 +38,11 @@ class Starts:
         self._starting += 1
         self._none.clear()
         try:
-            yield
+            hold = await self.gate.enter()
+            try:
+                yield
+            finally:
+                hold.release()
         finally:
             self._starting -= 1
             if self._starting == 0:
@@ -44,11 +53,13 @@ class Starts:
         """Freeze the container, when no process is being started any more; others wait until it is done."""
         self._refusing += 1
         self._allowed.clear()
+        deadline = time.monotonic() + PATIENCE_SECONDS
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PATIENCE_SECONDS):
                     await self._none.wait()
-            yield
+            async with self.gate.shut(deadline - time.monotonic()):
+                yield
         finally:
             self._refusing -= 1
             if self._refusing == 0:

@@ -12,6 +12,7 @@ from gitmachine_local_docker._errors import PROVIDER, machine_errors
 if TYPE_CHECKING:
     from gitmachine.machines.channel import Duplex, Plain, Receiver
     from gitmachine_local_docker._container import Container
+    from gitmachine_local_docker._gate import Hold
     from gitmachine_local_docker._hijack import Hijacked
 
 __all__ = ["warm_pool"]
@@ -20,8 +21,9 @@ __all__ = ["warm_pool"]
 class _Shell:
     """One exec's streams, as the pool wants them."""
 
-    def __init__(self, stream: Hijacked) -> None:
+    def __init__(self, stream: Hijacked, hold: Hold) -> None:
         self._stream = stream
+        self._hold = hold
         self.write = stream.write
         self.drain = stream.drain
 
@@ -36,6 +38,7 @@ class _Shell:
     async def close(self) -> None:
         """Close the connection; the engine ends the shell's input, and it exits."""
         self._stream.close()
+        self._hold.release()
 
 
 def warm_pool(container: Container, user: str, plain: Plain) -> WarmPool:
@@ -49,11 +52,25 @@ def warm_pool(container: Container, user: str, plain: Plain) -> WarmPool:
 
     async def connect(receiver: Receiver) -> Duplex:
         engine = container.engine
-        with machine_errors(engine.dialer, container.id, "execute"):
-            exec_id = await engine.create_exec(container.id, ["sh"], env=[], user=user, stdin=True, tty=False)
-            stream = await engine.start_exec(exec_id, tty=False)
-        stream.deliver(lambda number, data: receiver.feed(1 if number == 1 else 2, data), receiver.ended)
-        return _Shell(stream)
+        hold = await container.starts.gate.enter()
+
+        def feed(number: int, data: bytes) -> None:
+            hold.release()  # what says something is not half started any more
+            receiver.feed(1 if number == 1 else 2, data)
+
+        def ended(error: Exception | None = None) -> None:
+            hold.release()
+            receiver.ended(error)
+
+        try:
+            with machine_errors(engine.dialer, container.id, "execute"):
+                exec_id = await engine.create_exec(container.id, ["sh"], env=[], user=user, stdin=True, tty=False)
+                stream = await engine.start_exec(exec_id, tty=False)
+        except BaseException:
+            hold.release()
+            raise
+        stream.deliver(feed, ended)
+        return _Shell(stream, hold)
 
     async def judge(error: ChannelLostError) -> Exception:
         if not await container.is_alive():
