@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from gitmachine.plugins.host import PluginHost
 from gitmachine.plugins.registry import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from gitmachine.config.model import Settings
     from gitmachine.provider import ProviderSpec
@@ -70,6 +71,10 @@ def create_machine(name: str, **options: Any) -> Machine:
 
 def make_machine(machine: Machine | str, options: Mapping[str, Any] | None, host: PluginHost) -> Machine:
     """Return the machine itself, or a new one of the named provider."""
+    if options is not None and not isinstance(options, Mapping):
+        raise ConfigError(
+            f"expected a mapping of the provider's options, not something of type {type(options).__name__} @ options"
+        )
     if isinstance(machine, str):
         return Registry(host).create(machine, options)
     if not isinstance(machine, Machine):

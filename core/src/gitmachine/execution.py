@@ -7,7 +7,7 @@ import re
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, AsyncIterator, Mapping  # noqa: TC003  # attrs resolves annotations
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from typing import Any, Protocol
 
 import attrs
@@ -54,6 +54,8 @@ def _argv(value: Any) -> tuple[str, ...] | None:
         return None
     if isinstance(value, str | bytes):
         raise ConfigError(f"argv must be a list of strings, not {value!r}: pass shell= for a script")
+    if not isinstance(value, Iterable):
+        raise ConfigError(f"argv must be a list of strings, not {value!r}")
     argv = tuple(_text(f"argv[{index}]", item) for index, item in enumerate(value))
     if not argv or not argv[0]:
         raise ConfigError("argv is empty: its first string names the program")
@@ -74,6 +76,8 @@ def _cwd(value: Any) -> str | None:
 
 
 def _env(value: Mapping[str, str]) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"env must be a mapping of variables to values, not something of type {type(value).__name__}")
     for name in value:
         if not isinstance(name, str) or not _ENV_NAME.fullmatch(name):
             raise ConfigError(f"invalid environment variable name {name!r}")
@@ -142,12 +146,16 @@ class ExecRequest:
     def __attrs_post_init__(self) -> None:
         if (self.argv is None) == (self.shell is None):
             raise ConfigError("a command needs either argv or shell, not both and not neither")
+        if self.timeout is not None and not isinstance(self.timeout, int | float):
+            raise ConfigError(f"timeout must be a number of seconds, not {self.timeout!r}")
         if self.timeout is not None and not self.timeout > 0:
             raise ConfigError(f"timeout must be more than 0 seconds, not {self.timeout!r}")
         if self.max_output_bytes < 0:
             raise ConfigError(f"max_output_bytes must be 0 or more, not {self.max_output_bytes!r}")
         if isinstance(self.stdin, str):
             raise ConfigError(f"stdin must be bytes, not the string {self.stdin!r}: encode it")
+        if self.stdin is not None and not isinstance(self.stdin, AsyncIterable | Iterable):
+            raise ConfigError(f"stdin must be bytes or an async iterable of bytes, not {self.stdin!r}")
 
     @property
     def command(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from gitmachine.steps.context import Context
 from gitmachine.steps.setup import EventCallback, LifecycleCallback, TokenSource, make_setup
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
     from pathlib import Path
 
@@ -63,7 +64,7 @@ class AsyncGitMachine(AsyncGitVerbs, AsyncRuntime, AsyncMachineVerbs):
         self,
         machine: Machine | str,
         *,
-        repository: str,
+        repository: str | os.PathLike[str],
         token: TokenSource = None,
         session: str | None = None,
         options: Mapping[str, Any] | None = None,

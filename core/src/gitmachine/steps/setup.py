@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -51,13 +52,47 @@ class SessionSetup:
     on_event: EventCallback | None = None
 
 
-def make_setup(*, repository: str, session: str | None, **fields: Any) -> SessionSetup:
+_KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "repository": ((str,), "a URL or a path"),
+    "session": ((str,), "the name of a branch"),
+    "env": ((Mapping,), "a mapping of variables to values"),
+    "identity": ((GitIdentity,), "a GitIdentity(name, email)"),
+    "timeout": ((int, float), "a number of seconds"),
+    "git": ((GitOptions,), "GitOptions(...)"),
+    "guard": ((GuardOptions,), "GuardOptions(...)"),
+    "path": ((str,), "a path in the machine"),
+    "name": ((str,), "a machine's name"),
+}
+_SECRET = ("env", "token")
+
+
+def _wrong_kinds(values: Mapping[str, Any]) -> list[str]:
+    """Return what is given as something else than it has to be; what may be secret is not shown."""
+    problems = []
+    for name, value in values.items():
+        if name in _KINDS:
+            kinds, expected = _KINDS[name]
+            fits = isinstance(value, kinds)
+        else:
+            expected = "a string or a callable" if name == "token" else "a callable"
+            fits = (not name.startswith("on_") and name != "token") or callable(value)
+            fits = fits or (name == "token" and isinstance(value, str))
+        if value is not None and not fits:
+            given = f"something of type {type(value).__name__}" if name in _SECRET else repr(value)
+            problems.append(f"expected {expected}, not {given} @ {name}")
+    return problems
+
+
+def make_setup(*, repository: str | os.PathLike[str], session: str | None, **fields: Any) -> SessionSetup:
     """Validate everything and return it.
 
     Raises:
         ConfigError: with every problem found.
     """
-    problems: list[str] = []
+    repository = os.fspath(repository) if isinstance(repository, os.PathLike) else repository
+    problems = _wrong_kinds({"repository": repository, "session": session, **fields})
+    if problems:
+        raise ConfigError(*problems)
 
     def attempt(check: Callable[[], Any]) -> Any:
         try:

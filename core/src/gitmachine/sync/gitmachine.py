@@ -16,6 +16,7 @@ from gitmachine.sync.runtime import LifecycleCallback, Runtime
 
 if TYPE_CHECKING:
     import asyncio
+    import os
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
@@ -67,7 +68,7 @@ class GitMachine(GitVerbs, Runtime, MachineVerbs):
         self,
         machine: Machine | str,
         *,
-        repository: str,
+        repository: str | os.PathLike[str],
         token: str | Callable[[], str | GitCredential | None] | None = None,
         session: str | None = None,
         options: Mapping[str, Any] | None = None,

@@ -35,7 +35,9 @@ class Runtime:
 
     def _adapt(self, callback: Callable[..., object] | None) -> Callable[..., Any] | None:
         """Have a callback called on a thread, with this object where the asynchronous one is passed: last."""
-        return callback and adapt(lambda *args: callback(*args[:-1], self))
+        if not callable(callback):
+            return callback  # nothing; or a mistake, which the session tells
+        return adapt(lambda *args: callback(*args[:-1], self))
 
     def run(
         self,
