@@ -9,7 +9,7 @@ from gitmachine.cli.exits import Exit
 from gitmachine.cli.interrupts import Interrupted, Interrupts
 from gitmachine.cli.messages import explain, say
 from gitmachine.cli.running import Running, fail
-from gitmachine.errors import ConfigError, GitMachineError, MachineError, PushError, StopRefused
+from gitmachine.errors import ConfigError, GitMachineError, MachineError, MachineLostError, PushError, StopRefused
 from gitmachine.machine import MachineState
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Attempt:
                 self._failed(Exit.RUN_FAILURE, error)
             else:
                 self._not_published(error)
-                outcome.machine_kept = self._gm.id is not None
+                outcome.machine_kept = self._gm.id is not None and not isinstance(error, MachineLostError)
         try:
             await self._gm.close()
         except GitMachineError as error:

@@ -46,5 +46,5 @@ async def regain(ctx: Context, operation: Operation) -> bool:
     ctx.take(machine)
     ctx.open_transport()
     operation.emit(ctx.event(MachineReconnected))
-    _log.warning("machine %s: it was lost (%s) and is still there: its work is fetched from it", record.label, why)
+    _log.info("machine %s: it was lost (%s) and is there all the same: its work is fetched from it", record.label, why)
     return True

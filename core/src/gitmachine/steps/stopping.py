@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from gitmachine.errors import GitError, GitMachineError, MachineLostError, PushError, StateError, StopRefused
+from gitmachine.errors import (
+    GitError,
+    GitMachineError,
+    MachineError,
+    MachineLostError,
+    PushError,
+    StateError,
+    StopRefused,
+)
 from gitmachine.events import MachineStopped, MachineStopping
 from gitmachine.git.model import Survey
 from gitmachine.machine import Capability, MachineState
@@ -118,30 +126,44 @@ async def _attempt(ctx: Context, operation: Operation, goodbye: _Goodbye, *, for
 
 
 async def _regained(ctx: Context, operation: Operation, error: MachineLostError) -> bool:
-    """Tell whether the machine could be taken up again; when nobody knows, it stays listed and the error is raised."""
+    """Tell whether the machine could be taken up again.
+
+    Raises:
+        GitMachineError: it may be there, with its work, so it stays listed.
+    """
     try:
         return await regain(ctx, operation)
     except GitMachineError as problem:
-        await _keep_listed(ctx, error, f"it may still be there ({problem})")
-        raise error from problem
+        await _keep_listed(ctx, problem)
+        raise problem from error
 
 
 async def _attempt_again(ctx: Context, operation: Operation, goodbye: _Goodbye, *, force: bool) -> None:
-    """Stop a machine that was taken up again; what ran in it may have died, git in the middle of something included."""
+    """Stop a machine that was taken up again; what ran in it may have died, git in the middle of something included.
+
+    Raises:
+        MachineError: it was lost once more, so it stays listed.
+    """
     try:
         if ctx.machine.state is MachineState.RUNNING:
             await unlock(ctx.machine, ctx.path)
         await _attempt(ctx, operation, goodbye, force=force)
     except MachineLostError as error:
-        await _keep_listed(ctx, error, "it is still there")
-        raise
+        problem = MachineError(
+            f"the machine was lost, is there all the same, and was lost again: {error}",
+            machine_id=ctx.inner.id,
+            provider=ctx.inner.provider,
+            operation="stop",
+        )
+        await _keep_listed(ctx, problem)
+        raise problem from error
 
 
-async def _keep_listed(ctx: Context, error: MachineLostError, why: str) -> None:
+async def _keep_listed(ctx: Context, problem: GitMachineError) -> None:
     """Leave a machine in the journal that may hold work and cannot be used now."""
-    error.add_note(f"the machine {ctx.inner.id} is not written off: {why}; stop() it again, or let `gitmachine gc`")
+    problem.add_note(f"the machine {ctx.inner.id} is not written off: stop it again, once that is mended")
     await ctx.announce_loss()
-    with contextlib.suppress(StateError):
+    with contextlib.suppress(StateError):  # what is wrong with the machine matters more
         await ctx.journal.update_machine(ctx.key, state="running")
 
 

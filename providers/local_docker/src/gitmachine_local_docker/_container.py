@@ -27,6 +27,7 @@ __all__ = ["ROOT", "Container"]
 
 ROOT = "0"
 KILLED = 137
+TERMINATED = 143
 LINGER_SECONDS = 10.0
 POLL_SECONDS = 0.05
 
@@ -255,13 +256,15 @@ class Container:
     def _obituary(known: dict[str, Any], otherwise: str | None) -> str:
         state = known["State"]
         if state.get("Running"):
-            return otherwise or "its processes were ended"
+            return otherwise or "its processes were ended; it was restarted, say"
         code = state.get("ExitCode")
         if state.get("OOMKilled"):
             limit = known["HostConfig"].get("Memory") or 0
             return f"it ran out of memory (limit {limit >> 20}m): give it more `memory`"
         if code == KILLED:
             return "somebody killed it, or the engine was restarted"
+        if code == TERMINATED:
+            return "somebody stopped it, or the engine was restarted"
         return f"it ended by itself with exit code {code}" + (f": {state['Error']}" if state.get("Error") else "")
 
 

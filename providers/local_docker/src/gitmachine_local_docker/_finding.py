@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import aiodocker
@@ -18,6 +19,9 @@ from gitmachine_local_docker._snapshots import delete_copy
 from gitmachine_local_docker.config import DockerConfig
 
 __all__ = ["find", "inventory", "running"]
+
+log = logging.getLogger("gitmachine.recovery")
+"""What is said there the command line shows."""
 
 
 async def running(engine: Engine, container: str) -> dict[str, Any]:
@@ -46,7 +50,7 @@ async def running(engine: Engine, container: str) -> dict[str, Any]:
 
 async def _started_again(engine: Engine, known: dict[str, Any]) -> dict[str, Any]:
     """Start a container that has ended: its files are all there, the engine or the host was restarted, say."""
-    container = str(known["Id"])
+    container, code = str(known["Id"]), known["State"].get("ExitCode")
     try:
         await engine.start(container)
         alive = await Container(engine, container).is_alive()
@@ -63,6 +67,8 @@ async def _started_again(engine: Engine, known: dict[str, Any]) -> dict[str, Any
             f"`docker cp {short}:{workdir} .` fetches them; then `docker rm` it",
             container,
         )
+    what = "its files are there, what ran in it is not"
+    log.warning("the container %s had ended (exit code %s) and was started again: %s", container[:12], code, what)
     return known
 
 
