@@ -51,7 +51,10 @@ def install(tmp_path, monkeypatch):
         info.mkdir()
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: sample\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(f"[gitmachine]\nmine = {reference}\n")
-        for name, text in {"mine": source, "mine_machine": MACHINE, **modules}.items():
+        if "mine/__init__" not in modules:
+            modules["mine"] = source
+        for name, text in {"mine_machine": MACHINE, **modules}.items():
+            (tmp_path / f"{name}.py").parent.mkdir(exist_ok=True)
             (tmp_path / f"{name}.py").write_text(textwrap.dedent(text))
 
     yield write
@@ -129,6 +132,22 @@ def test_hooks_that_are_not_valid_are_said(install, source, detail):
         (GOOD.replace('name="mine"', 'name="local"'), MACHINE, "gitmachine-local 0.1.0 has a provider that answers to"),
         (GOOD.replace('name="mine"', 'name="mine", contract=9'), MACHINE, "contract 9"),
         (GOOD.replace('name="mine"', 'name="mine", doctor="mine:OursError.x"'), MACHINE, "doctor = "),
+        (
+            GOOD,
+            MACHINE.replace("def make(config)", "def make()"),
+            "cannot be called with (config): too many positional",
+        ),
+        (GOOD, MACHINE.replace("def make", "async def make"), "is a coroutine function: make it a plain one"),
+        (
+            GOOD.replace('name="mine"', 'name="mine", doctor="mine_machine:make"'),
+            MACHINE,
+            "doctor = 'mine_machine:make' is no coroutine function: make it an async def",
+        ),
+        (
+            GOOD.replace('name="mine"', 'name="mine", connect="mine_machine:make"'),
+            MACHINE,
+            "connect = 'mine_machine:make' cannot be called with (machine_id, config): too many positional arguments",
+        ),
     ],
 )
 def test_providers_that_lead_nowhere_are_said(install, source, machine, detail):
@@ -136,9 +155,27 @@ def test_providers_that_lead_nowhere_are_said(install, source, machine, detail):
     assert detail in bad()["providers"]
 
 
+@pytest.mark.parametrize("name", ["gitmachine-local", "gitmachine-local-docker", "gitmachine-ssh", "gitmachine-e2b"])
+def test_the_packages_of_this_project_are_good(name):
+    assert bad(name, allowed=()) == {}
+
+
 def test_public_exceptions_that_are_not_ours_are_said(install):
     install(GOOD.replace("class OursError(GitMachineError)", "class TheirsError(Exception)"))
     assert bad()["errors"] == "mine.TheirsError is no GitMachineError"
+
+
+@pytest.mark.parametrize(
+    ("more", "wrong"),
+    [
+        ("from _mine_errors import Inside", {}),
+        ("from _mine_errors import Inside\n__all__ = ['Inside']", {"errors": "mine.Inside is no GitMachineError"}),
+    ],
+)
+def test_an_exception_of_a_private_module_is_public_where_it_is_offered(install, more, wrong):
+    package = {"mine/__init__": textwrap.dedent(GOOD) + more.replace("_mine_errors", "mine._errors")}
+    install(reference="mine", **{"mine/_errors": "class Inside(Exception):\n    pass\n"}, **package)
+    assert bad() == wrong
 
 
 def test_the_class_for_pytest_fails_with_what_is_wrong_and_what_to_do(install):

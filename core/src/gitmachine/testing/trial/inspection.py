@@ -23,7 +23,16 @@ if TYPE_CHECKING:
 
 __all__ = ["inspect_plugin"]
 
-_REFERENCES = ("factory", "connect", "doctor", "find", "inventory")
+_REFERENCES = {
+    "factory": ("config",),
+    "connect": ("machine_id", "config"),
+    "doctor": ("config",),
+    "find": ("label", "config"),
+    "inventory": ("config",),
+    "snapshots": ("machine_ids", "config"),
+    "delete_snapshot": ("snapshot", "config"),
+}
+"""What a provider's references name, and what each is called with; all but the factory are coroutine functions."""
 
 
 def inspect_plugin(question: dict[str, Any]) -> dict[str, Any]:
@@ -54,13 +63,14 @@ def _faults(registry: Registry, offer: Offer, source: PluginSource) -> Iterator[
     if spec.contract != CONTRACT:
         yield f"{spec.name}: written for contract {spec.contract}, this core speaks {CONTRACT}"
         return
-    for field in _REFERENCES:
+    for field, arguments in _REFERENCES.items():
         reference = getattr(spec, field)
         if reference is None:
             continue
         try:
-            if not callable(_attribute(reference)):
-                yield f"{spec.name}: {field} = {reference!r} cannot be called"
+            fault = _misfit(_attribute(reference), arguments, awaited=field != "factory")
+            if fault is not None:
+                yield f"{spec.name}: {field} = {reference!r} {fault}"
         except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever an import raises is what is reported
             yield f"{spec.name}: {field} = {reference!r}: {type(error).__name__}: {error}"
     try:
@@ -75,6 +85,23 @@ def _faults(registry: Registry, offer: Offer, source: PluginSource) -> Iterator[
         common = {normalize_name(name) for name in (spec.name, *spec.aliases)} & other.names
         if common:
             yield f"{spec.name}: {other.plugin.origin} has a provider that answers to {', '.join(sorted(common))} too"
+
+
+def _misfit(value: Any, arguments: tuple[str, ...], *, awaited: bool) -> str | None:
+    """Return why something cannot be what is called with these arguments (and awaited), or None."""
+    if not callable(value):
+        return "cannot be called"
+    try:
+        inspect.signature(value).bind(*arguments)
+    except TypeError as error:
+        return f"cannot be called with ({', '.join(arguments)}): {error}"
+    except ValueError:
+        pass  # what is not written in Python does not always tell
+    if inspect.iscoroutinefunction(value) and not awaited:
+        return "is a coroutine function: make it a plain one"
+    if awaited and (inspect.isfunction(value) or inspect.ismethod(value)) and not inspect.iscoroutinefunction(value):
+        return "is no coroutine function: make it an async def"
+    return None
 
 
 def _attribute(reference: str) -> Any:
@@ -98,14 +125,26 @@ def _foreign_errors(package: str) -> Iterator[str]:
         except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever an import raises is what is reported
             yield f"{name} cannot be imported: {type(error).__name__}: {error}"
             continue
-        if any(part.startswith("_") for part in name.split(".")):
+        if _is_private(name):
             continue
         for attribute, value in vars(module).items():
-            public = inspect.isclass(value) and issubclass(value, Exception) and not attribute.startswith("_")
+            public = inspect.isclass(value) and issubclass(value, Exception) and _is_public(module, attribute, value)
             own = public and value.__module__.partition(".")[0] == package and value not in seen
             if own and not issubclass(value, GitMachineError):
                 seen.add(value)
                 yield f"{name}.{attribute} is no GitMachineError"
+
+
+def _is_public(module: ModuleType, attribute: str, value: type[Any]) -> bool:
+    """Whether a module offers a class, and has not only imported what is private to its package."""
+    listed = getattr(module, "__all__", None)
+    if listed is not None and attribute in listed:
+        return True
+    return not attribute.startswith("_") and not _is_private(value.__module__)
+
+
+def _is_private(name: str) -> bool:
+    return any(part.startswith("_") for part in name.split("."))
 
 
 def _modules(package: str) -> Iterator[str]:
