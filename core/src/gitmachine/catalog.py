@@ -164,11 +164,11 @@ async def _recall(
         if record.machine_id is None:
             raise StateError(f"the machine {record.label} is still being started, or its start was interrupted")
         keywords = await session_keywords(places, record)
-        machine = await _connect(attrs.evolve(remains, record=record), report)
+        machine = await _connect(attrs.evolve(remains, record=record))
         return machine, keywords, record
 
 
-async def _connect(remains: Remains, report: Callable[[str], None]) -> Machine:
+async def _connect(remains: Remains) -> Machine:
     """Connect to a machine; one that is gone is written off, unless its own process still lives to do so."""
     from gitmachine.state.owner import is_alive
     from gitmachine.steps.recovery import bury
@@ -186,7 +186,6 @@ async def _connect(remains: Remains, report: Callable[[str], None]) -> Machine:
     if not is_alive(record.owner_pid, record.owner_start):
         for sentence in (await bury(remains)).sentences:
             error.add_note(sentence)
-            report(sentence)
     raise error
 
 
