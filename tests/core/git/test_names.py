@@ -298,3 +298,13 @@ def test_a_submodules_address_cannot_leave_its_host():
 )
 def test_a_repository_has_a_short_name(text, name):
     assert check_repository(text).name == name
+
+
+def test_a_relative_path_needs_a_working_directory_and_an_absolute_one_does_not(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(ConfigError, match=r"invalid repository 'r\.git': .*No such file.*; write an absolute path"):
+        check_repository("r.git")
+    assert check_repository("/r.git").path == "/r.git"
+    assert check_repository("r.git", cwd=tmp_path).path == f"{tmp_path}/r.git"

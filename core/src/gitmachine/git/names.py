@@ -203,7 +203,11 @@ def check_repository(text: str, *, cwd: Path | None = None) -> RepositoryUrl:
     scp = _SCP.fullmatch(text)
     if scp is not None:
         return _from_scp(text, scp, shown)
-    path = os.path.abspath(Path(cwd or Path.cwd(), Path(text).expanduser() if text.startswith("~/") else text))  # noqa: PTH100  # Path.resolve would look at links
+    try:
+        given = Path(text).expanduser() if text.startswith("~/") else Path(text)
+        path = os.path.abspath(given if given.is_absolute() else Path(cwd or Path.cwd(), given))  # noqa: PTH100  # Path.resolve would look at links
+    except (OSError, RuntimeError) as error:  # the working directory is gone, or nobody knows where ~ is
+        raise ConfigError(f"invalid repository {shown!r}: {error}; write an absolute path") from error
     return RepositoryUrl(kind="path", url=path, host="", path=path)
 
 
