@@ -187,6 +187,9 @@ async def test_the_configuration_file_is_honoured(sshd, config, tmp_path):
         await machine.stop()
     with pytest.raises(ConfigError, match=r"there is no file .* @ config_file"):
         await works(attrs.evolve(own, config_file=str(tmp_path / "nowhere")))
+    for missing, why in ((tmp_path / "no-key", "no such file or directory"), (tmp_path, "is a directory")):
+        with pytest.raises(ConfigError, match=rf"^the key '{missing}' cannot be read: {why} @ identity_file$"):
+            await works(attrs.evolve(own, identity_file=(*own.identity_file, str(missing))))
     file.write_text("Port many\n")
     with pytest.raises(ConfigError, match="cannot be used"):
         await works(own)

@@ -203,12 +203,29 @@ def _options(config: SSHConfig) -> asyncssh.SSHClientConnectionOptions:
     if config.jump is not None:
         given["tunnel"] = config.jump
     if config.identity_file:
-        given["client_keys"] = [str(Path(name).expanduser()) for name in config.identity_file]
+        given["client_keys"] = _key_files(config.identity_file)
     if config.agent is not True:
         given["agent_path"] = config.agent or None
     if _without_keys(config).config.get("Ciphers") is None:
         given["encryption_algs"] = FAST_CIPHERS
     return asyncssh.SSHClientConnectionOptions(**given)
+
+
+def _key_files(names: tuple[str, ...]) -> list[str]:
+    """Return the paths of the keys that were named; the library would not say which of them is not there."""
+    paths, problems = [], []
+    for name in names:
+        path = Path(name).expanduser()
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            problems.append(
+                f"the key {name!r} cannot be read: {(error.strerror or str(error)).lower()} @ identity_file"
+            )
+        paths.append(str(path))
+    if problems:
+        raise ConfigError(*problems)
+    return paths
 
 
 def _without_keys(config: SSHConfig) -> asyncssh.SSHClientConnectionOptions:
