@@ -63,7 +63,7 @@ class Prepared:
 def check_command(command: Sequence[str]) -> None:
     """Raise `ConfigError` for a command without a program; click has seen to it that there is a first word."""
     if command and not command[0]:
-        raise ConfigError("expected a program and its arguments as COMMAND, not '' as the program")
+        raise ConfigError("COMMAND begins with '': its first string names the program")
 
 
 def environment(pairs: Sequence[str]) -> dict[str, str]:
