@@ -237,6 +237,13 @@ class Machine(ABC):
         """Kill every process in the machine that commands left behind; the machine stays usable."""
         raise self.unsupported("terminate_processes", Capability.QUIESCE)
 
+    async def refresh(self) -> None:  # noqa: B027  # most machines are paused by nobody else
+        """Have `state` be what the machine is, where somebody else may have paused or continued it.
+
+        Raises:
+            MachineLostError: it has ended.
+        """
+
     def hint(self, result: ExecResult) -> str | None:
         """Return advice for the user about a command that failed, or None; asks nobody."""
         return None

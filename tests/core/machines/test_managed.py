@@ -66,6 +66,24 @@ async def test_it_is_a_machine_with_the_looks_of_the_one_inside(machine, inner):
     assert machine.lost is None
 
 
+async def test_a_pause_by_somebody_else_is_one_once_it_was_looked_for(machine, inner, monkeypatch):
+    found = MachineState.PAUSED
+
+    async def refresh():
+        inner._state = found
+
+    monkeypatch.setattr(inner, "refresh", refresh)
+    await machine.refresh()
+    assert machine.state is MachineState.PAUSED
+    assert machine.clock.paused
+    with pytest.raises(InvalidStateError, match="resume"):
+        await machine.execute(ExecRequest(shell="true"))
+    found = MachineState.RUNNING
+    await machine.refresh()
+    assert not machine.clock.paused
+    assert (await machine.execute(ExecRequest(shell="exit 3"))).exit_code == 3
+
+
 async def test_operations_pass_through(machine):
     result = await machine.execute(ExecRequest(shell="cat; exit 3", stdin=b"in"))
     assert (result.stdout, result.exit_code) == ("in", 3)

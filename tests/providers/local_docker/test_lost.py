@@ -10,13 +10,14 @@ import subprocess
 
 import pytest
 
-from gitmachine import AsyncGitMachine, MachineError, MachineLostError
+from gitmachine import AsyncGitMachine, MachineError, MachineLostError, MachineState
 from gitmachine.catalog import attach
 from gitmachine.git.relay import RelayTransport
 from gitmachine.state.journal import Journal
 from gitmachine.state.places import Places
 from gitmachine.upkeep import collect_garbage, rescues
 from gitmachine_local_docker import connect
+from gitmachine_local_docker._gate import HostGate
 from support.repos import git, make_remote, show
 
 pytestmark = pytest.mark.requires("docker")
@@ -58,6 +59,12 @@ async def worked(gm):
     await gm.write_file("kept.txt", "kept")
     await gm.checkpoint()
     await gm.write_file("new.txt", "work")
+
+
+async def pause(docker, container):
+    """Pause a container as somebody else would, but while no process of it is half started: engines hang in that."""
+    async with HostGate(container).shut(60):
+        docker.docker("pause", container)
 
 
 @pytest.mark.parametrize("noticed", [True, False], ids=["noticed", "unnoticed"])
@@ -229,3 +236,56 @@ async def test_a_container_of_somebody_else_that_has_ended_is_not_started(making
         assert not isinstance(caught.value, MachineLostError)
     finally:
         docker.docker("rm", "--force", name)
+
+
+async def test_a_container_that_somebody_else_paused_is_stopped_with_its_work(session, docker, remote):
+    gm = session()
+    await worked(gm)
+    await pause(docker, gm.machine.id)
+    async with asyncio.timeout(120):  # in what is frozen a git command would take ten minutes
+        receipt = await gm.stop()
+    assert receipt is not None
+    assert receipt.pushed
+    assert show(remote, "feature:new.txt") == "work"
+    assert docker.containers() == []
+
+
+async def test_a_container_that_somebody_else_paused_is_resumed(session, docker):
+    gm = session()
+    await worked(gm)
+    await pause(docker, gm.machine.id)
+    async with asyncio.timeout(120):
+        await gm.resume()
+        assert (await gm.run("cat new.txt")).stdout == "work"
+    await gm.stop()
+
+
+async def test_a_container_that_somebody_else_paused_is_paused_with_its_work_on_this_host(session, docker):
+    gm = session()
+    await worked(gm)
+    await pause(docker, gm.machine.id)
+    async with asyncio.timeout(120):
+        await gm.pause()
+    assert (gm.state, await state()) == (MachineState.PAUSED, "paused")
+    docker.docker("unpause", gm.machine.id)
+    docker.docker("rm", "--force", gm.machine.id)
+    with pytest.raises(MachineLostError) as caught:
+        await gm.stop()
+    assert any("branch feature" in note for note in caught.value.__notes__)
+    (saved,) = await rescues()
+    assert git("-C", saved.repository, "show", f"{saved.sha}:new.txt") == "work"
+
+
+async def test_a_machine_says_whether_somebody_else_has_paused_or_continued_it(making, docker):
+    async with making.running(image=docker.busybox) as machine:
+        await making.sh(machine, "true")
+        await pause(docker, machine.id)
+        await machine.refresh()
+        assert machine.state is MachineState.PAUSED
+        docker.docker("unpause", machine.id)
+        await machine.refresh()
+        assert machine.state is MachineState.RUNNING
+        assert (await making.sh(machine, "echo on")).stdout == "on\n"
+        docker.docker("kill", machine.id)
+        with pytest.raises(MachineLostError, match="somebody killed it"):
+            await machine.refresh()

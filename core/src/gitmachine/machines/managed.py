@@ -116,6 +116,18 @@ class ManagedMachine(GuardedMachine):
             if self.state is not MachineState.PAUSED:
                 self._clock.resume()
 
+    async def refresh(self) -> None:
+        """Have the state be what the machine is; nothing is asked of one that is lost, or was never there."""
+        async with self._transition:
+            self._notice_end()
+            if self.state not in {MachineState.RUNNING, MachineState.PAUSED}:
+                return
+            await self._call("refresh", self._inner.refresh(), self._deadlines.resume, clock=self._wall)
+            if self.state is MachineState.PAUSED:
+                self._clock.pause()
+            else:
+                self._clock.resume()
+
     # Commands
 
     async def execute(self, request: ExecRequest) -> ExecResult:

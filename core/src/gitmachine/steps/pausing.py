@@ -26,8 +26,11 @@ async def pause(ctx: Context) -> None:
         UnsupportedOperation: the machine cannot pause; nothing was done.
     """
     async with ctx.exclusive("pause", lifecycle=True) as operation:
+        await ctx.machine.refresh()
         if ctx.state is MachineState.PAUSED:
-            return
+            if (await ctx.journal.machine(ctx.key)).state == "paused":
+                return
+            await ctx.machine.resume()  # somebody else has paused it, and its work is not here yet
         ctx.require_running("pause")
         if not ctx.can_pause:
             raise ctx.machine.unsupported("pause", Capability.PAUSE)
@@ -51,11 +54,13 @@ async def pause(ctx: Context) -> None:
 async def resume(ctx: Context) -> None:
     """Continue the machine, tell the plugins and call `on_resume`."""
     async with ctx.exclusive("resume", lifecycle=True) as operation:
+        await ctx.machine.refresh()
         if ctx.state is not MachineState.PAUSED:
             return
         recorded = await ctx.journal.machine(ctx.key)
         await ctx.machine.resume()
-        verified = await _verify(ctx, recorded)
+        # What was recorded for an older pause says nothing of one by somebody else.
+        verified = await _verify(ctx, recorded) if recorded.state == "paused" else None
         await ctx.journal.update_machine(ctx.key, state="running")
         await ctx.dispatcher.step("gitmachine_after_resume", gm=ctx.gm)
         await call(ctx.setup.on_resume, ctx.gm)

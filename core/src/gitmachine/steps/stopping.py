@@ -170,6 +170,7 @@ async def _keep_listed(ctx: Context, problem: GitMachineError) -> None:
 async def _stop(ctx: Context, operation: Operation, goodbye: _Goodbye, *, force: bool) -> None:
     if ctx.machine.lost is not None:
         ctx.require_running("stop")
+    await ctx.machine.refresh()  # nothing can be done in one that somebody else has paused
     if ctx.machine.state is MachineState.PAUSED:
         await ctx.machine.resume()
     await ctx.machine.end_commands(GRACE_SECONDS)

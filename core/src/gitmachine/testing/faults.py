@@ -46,6 +46,7 @@ Operation = Literal[
     "delete_snapshot",
     "fork",
     "terminate_processes",
+    "refresh",
     "close",
 ]
 
@@ -329,6 +330,10 @@ class FaultyMachine(Machine):
     async def terminate_processes(self) -> None:
         """Kill what commands left behind."""
         await self._pass("terminate_processes", self.inner.terminate_processes)
+
+    async def refresh(self) -> None:
+        """Have the state be what the machine is."""
+        await self._pass("refresh", self.inner.refresh)
 
     def hint(self, result: ExecResult) -> str | None:
         """Return the advice of the machine inside."""

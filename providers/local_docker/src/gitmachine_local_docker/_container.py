@@ -210,6 +210,18 @@ class Container:
             raise await self.death("execute")
         return int(code)
 
+    async def is_paused(self) -> bool:
+        """Whether it stands still.
+
+        Raises:
+            MachineLostError: it does not run at all.
+        """
+        with machine_errors(self.engine.dialer, self.id, "inspect"):
+            state = (await self.engine.inspect(self.id))["State"]
+        if not state.get("Running"):
+            raise await self.death("inspect")
+        return bool(state.get("Paused"))
+
     async def is_alive(self) -> bool:
         """Whether a process can be started in it: the engine's own idea of its state may be a moment old."""
         async with self.starts.one():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import Any
 
@@ -15,10 +16,10 @@ from gitmachine_local_docker._endpoint import find_endpoint
 from gitmachine_local_docker._engine import Engine
 from gitmachine_local_docker._errors import PROVIDER, is_missing, is_unreachable, machine_errors
 from gitmachine_local_docker._making import is_gone_for_good
-from gitmachine_local_docker._snapshots import delete_copy
+from gitmachine_local_docker._snapshots import delete_copy, image_of_copy
 from gitmachine_local_docker.config import DockerConfig
 
-__all__ = ["find", "inventory", "running"]
+__all__ = ["find", "inventory", "remove", "running"]
 
 log = logging.getLogger("gitmachine.recovery")
 """What is said there the command line shows."""
@@ -81,6 +82,20 @@ def _unknown(container: str, status: str | None = None) -> MachineLostError:
     return MachineLostError(
         f"{what} at this Docker engine", machine_id=container, provider=PROVIDER, operation="connect"
     )
+
+
+async def remove(engine: Engine, container: str) -> None:
+    """Remove a container, and the image with it that was made for it alone; fine when it is gone already."""
+    try:
+        image = image_of_copy(await engine.inspect(container))
+    except aiodocker.DockerError as error:
+        if error.status != 404:
+            raise
+        return
+    await engine.remove(container)
+    if image is not None:
+        with contextlib.suppress(aiodocker.DockerError):  # a copy of this copy needs it; it goes with that one
+            await engine.delete_image(image)
 
 
 async def find(label: str, config: DockerConfig | None = None) -> str | None:

@@ -21,11 +21,11 @@ from gitmachine_local_docker._engine import Engine
 from gitmachine_local_docker._errors import FOREIGN, PROVIDER, machine_errors
 from gitmachine_local_docker._exec import ExecSpec
 from gitmachine_local_docker._filing import FilingMachine
-from gitmachine_local_docker._finding import find, inventory, running
+from gitmachine_local_docker._finding import find, inventory, remove, running
 from gitmachine_local_docker._hints import hint_for, may_be_memory, out_of_memory
 from gitmachine_local_docker._making import Making, examine
 from gitmachine_local_docker._ports import host_of
-from gitmachine_local_docker._snapshots import delete_snapshot, image_of_copy, snapshots_of, take_snapshot
+from gitmachine_local_docker._snapshots import delete_snapshot, snapshots_of, take_snapshot
 from gitmachine_local_docker._warm import warm_pool
 from gitmachine_local_docker.config import DockerConfig, movable
 
@@ -133,24 +133,12 @@ class DockerMachine(FilingMachine):
             closing = asyncio.ensure_future(self._close_shells())
             try:
                 with machine_errors(engine.dialer, self._id, "stop"):
-                    await self._remove(engine, self._id)
+                    await remove(engine, self._id)
             finally:
                 await closing
         await self._let_go()
         self._id = self._profile = None
         self._state = MachineState.STOPPED
-
-    async def _remove(self, engine: Engine, container: str) -> None:
-        try:
-            image = image_of_copy(await engine.inspect(container))
-        except aiodocker.DockerError as error:
-            if error.status != 404:
-                raise
-            return  # it is gone already
-        await engine.remove(container)
-        if image is not None:
-            with contextlib.suppress(aiodocker.DockerError):  # a copy of this copy needs it; it goes with that one
-                await engine.delete_image(image)
 
     async def pause(self) -> None:
         """Freeze every process, by the cgroup's freezer."""
@@ -176,6 +164,16 @@ class DockerMachine(FilingMachine):
         self._state = MachineState.RUNNING
         if self._pool is not None:
             self._pool.resume()
+
+    async def refresh(self) -> None:
+        """Find out whether somebody else has paused or continued the container."""
+        await self._reach()
+        self._known()
+        assert self._container is not None
+        paused = await self._container.is_paused()
+        self._state = MachineState.PAUSED if paused else MachineState.RUNNING
+        if self._pool is not None:
+            (self._pool.pause if paused else self._pool.resume)()
 
     async def close(self) -> None:
         """Let go of the container; it runs on."""
