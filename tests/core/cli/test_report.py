@@ -45,6 +45,21 @@ def test_many_kept_things_are_summed_up() -> None:
     assert lines[-1] == "only on this host: 30 more"
 
 
+@pytest.mark.parametrize(("bundle", "where"), [("/r/x.bundle", "/r/x.bundle"), (None, "/s/x.git")])
+def test_a_receipt_whose_work_was_only_rescued_says_where_it_is(bundle: str | None, where: str) -> None:
+    rescue = Rescue(
+        repository="/s/x.git",
+        bundle=bundle,
+        sha=SHA,
+        branch="feat",
+        reason="rejected",
+        machine_kept=False,
+        time=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+    lines = receipt_lines(Outcome(provider="local", receipt=receipt(pushed=False, remote_sha=None, rescue=rescue)))
+    assert lines[0] == f"not published: the work is safe in {where}, and `gitmachine rescue` lists, shows and pushes it"
+
+
 @pytest.mark.parametrize(
     ("changes", "line"),
     [

@@ -148,6 +148,11 @@ def receipt_lines(outcome: Outcome) -> list[str]:
             lines.append("the repository has no commit, and nothing was made: nothing was pushed")
         elif receipt.rescue is None:
             lines.append("nothing was changed: nothing was pushed")
+        else:
+            where = receipt.rescue.bundle or receipt.rescue.repository
+            lines.append(
+                f"not published: the work is safe in {where}, and `gitmachine rescue` lists, shows and pushes it"
+            )
         lines += [f"only on this host: {_kept(item)}" for item in receipt.kept[:_LISTED]]
         if len(receipt.kept) > _LISTED:
             lines.append(f"only on this host: {len(receipt.kept) - _LISTED} more")
