@@ -235,7 +235,7 @@ class TestScaffold:
             ("async def list_files(", "return []", "file_list"),
         ],
     )
-    def test_breaking_a_marked_method_makes_the_kit_fail(self, environment, place, method, broken, behaviour):
+    def test_breaking_a_marked_method_makes_the_kit_fail(self, environment, place, tmp_path, method, broken, behaviour):
         source = place / "fly" / "src" / "gitmachine_fly" / "machine.py"
         text = source.read_text()
         head, _, tail = text.partition(method)
@@ -247,7 +247,8 @@ class TestScaffold:
                 "\n".join([head + method + lines[0], *lines[1:marked], f"        {broken}", *lines[marked:]])
             )
             arguments = ["-q", "-p", "no:cacheprovider", "-k", f"test_{behaviour}", "tests/test_conformance.py"]
-            done = environment.run("pytest", *arguments, cwd=place / "fly", code=1)
+            # What a broken machine leaves behind stays in the test's own directory.
+            done = environment.run("pytest", *arguments, cwd=place / "fly", code=1, TMPDIR=str(tmp_path))
         finally:
             source.write_text(text)
         assert "1 failed" in done.stdout
