@@ -214,7 +214,7 @@ async def test_a_machine_whose_processes_are_gone_is_stopped_without_complaint(i
     os.kill(record.first[0], signal.SIGKILL)
     await helpers.eventually(lambda: not _processes.is_alive(record.first))
     with pytest.raises(MachineLostError):
-        await LocalMachine.connect(record.id)
+        await helpers.sh(machine, "true")
     await machine.stop()
     assert helpers.leftovers(record) == []
 

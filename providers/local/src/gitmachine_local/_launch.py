@@ -66,13 +66,18 @@ def make(config: LocalConfig, label: str | None = None) -> Record:
     _records.sweep()
     record = _records.Record.create(isolation=config.isolation, network=config.network, label=label)
     try:
-        return _launch(config, record)
+        return launch(config, record)
     except BaseException:
         record.destroy()
         raise
 
 
-def _launch(config: LocalConfig, record: Record) -> Record:
+def launch(config: LocalConfig, record: Record) -> Record:
+    """Start the first process of a machine that has its directory; return its record, which is not written yet.
+
+    Raises:
+        MachineStartError: no sandbox can be had here, and why.
+    """
     with listen(record) as listener:
         if config.isolation == "none":
             return _launch_bare(record, listener)

@@ -11,6 +11,7 @@ import re
 import secrets
 import socket
 from pathlib import Path
+from typing import Literal
 
 import attrs
 
@@ -50,8 +51,8 @@ class Record:
     id: str
     directory: Path
     socket: Path
-    isolation: str
-    network: str
+    isolation: Literal["bubblewrap", "none"]
+    network: Literal["none", "host"]
     prefix: int
     owner: tuple[int, str]
     first: tuple[int, str] | None = None
@@ -60,7 +61,9 @@ class Record:
     ending: tuple[int, str] | None = None
 
     @classmethod
-    def create(cls, *, isolation: str, network: str, label: str | None = None) -> Record:
+    def create(
+        cls, *, isolation: Literal["bubblewrap", "none"], network: Literal["none", "host"], label: str | None = None
+    ) -> Record:
         """Make a machine's directory, with its record and an empty home in it: before anything else of it is."""
         places = Places.default().ensure()
         identity = secrets.token_hex(6)
@@ -111,13 +114,18 @@ class Record:
         return cls(**{**data, **pairs, "directory": path.parent, "socket": Path(data["socket"])})
 
     def destroy(self) -> None:
-        """End the machine's processes, outermost last, and remove what it has on the host.
+        """End the machine's processes and remove what it has on the host.
 
         That this was begun is on the disk first, so that `sweep` ends it should this process die.
         """
         with contextlib.suppress(OSError):  # gone already; or a full disk, which must not keep a machine from its end
             attrs.evolve(self, ending=_this_process()).save()
-        if self.first is None:
+        self.end()
+        self.remove()
+
+    def end(self) -> None:
+        """End the machine's processes, outermost last."""
+        if not _processes.is_alive(self.first):
             self._end_unknown()
         _processes.end(self.first)
         with contextlib.suppress(TimeoutError):
@@ -126,10 +134,9 @@ class Record:
         _processes.reap(self.first, self.monitor)
         if self.isolation == "none":
             _processes.end_marked(self.prefix)
-        self.remove()
 
     def _end_unknown(self) -> None:
-        """End a first process that was started and never written down: it says what it has to say to our log.
+        """End a first process that was started (again) and never written down: it says what it has to say to our log.
 
         One that listens, or soon will, is asked to end where processes cannot be looked at. bubblewrap must be killed:
         its child waits for ever for a parent that died because nobody reads what it reports.

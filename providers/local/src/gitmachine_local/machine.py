@@ -9,13 +9,13 @@ import io
 import math
 import os
 import posixpath
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from gitmachine import InvalidStateError, MachineError, MachineLostError, MachineStartError
 from gitmachine.errors import file_error
 from gitmachine.machine import DEFAULT_MAX_READ_BYTES, Capability, Machine, MachineState
 from gitmachine.pipes import PipeReader, PipeWriter, make_pipes
-from gitmachine_local import _hints, _launch, _processes, _records, _sandbox
+from gitmachine_local import _hints, _launch, _processes, _records, _revival, _sandbox
 from gitmachine_local._client import Channel
 from gitmachine_local._collect import collect
 from gitmachine_local._errors import PROVIDER, file_errors, machine_errors, spawn_errors
@@ -23,7 +23,7 @@ from gitmachine_local._process import LocalProcess
 from gitmachine_local.config import LocalConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Sequence
 
     from gitmachine import ExecRequest, ExecResult, Process
     from gitmachine_local._records import Record
@@ -54,24 +54,26 @@ class LocalMachine(Machine):
 
     @classmethod
     async def connect(cls, machine_id: str, config: LocalConfig | None = None) -> LocalMachine:
-        """Take over a machine that runs already.
+        """Take over a machine; one whose processes have ended is started again, on the home that it had.
 
         Raises:
             MachineLostError: it is gone, or never was.
+            MachineError: it does not start again; its files are still there.
         """
         record = await asyncio.to_thread(_records.Record.load, machine_id)
         if record is not None and record.ending is not None:
             await asyncio.to_thread(_records.sweep)  # who began to remove it may have died at that
             record = None
-        if record is None or not await asyncio.to_thread(_processes.is_alive, record.first):
+        machine = cls(config)
+        if record is not None and await asyncio.to_thread(_processes.is_alive, record.first):
+            machine._adopt(record)
+        elif record is None or not await machine._revive(record.id):
             raise MachineLostError(
-                f"there is no running local machine {machine_id!r}",
+                f"there is no local machine {machine_id!r}",
                 machine_id=machine_id,
                 provider=PROVIDER,
                 operation="connect",
             )
-        machine = cls(config)
-        machine._adopt(record)
         channel = await machine._connected()
         paused = await channel.call("hello")
         machine._state = MachineState.PAUSED if paused else MachineState.RUNNING
@@ -96,15 +98,8 @@ class LocalMachine(Machine):
 
     async def start(self) -> None:
         """Start the supervisor, in its sandbox, and wait until it answers."""
-        making = asyncio.ensure_future(asyncio.to_thread(_launch.make, self.config, self.label))
         try:
-            try:
-                self._adopt(await asyncio.shield(making))
-            except asyncio.CancelledError:
-                # It is not known before the thread has ended what there is to be undone.
-                with contextlib.suppress(MachineError, OSError):
-                    self._adopt(await making)
-                raise
+            await self._make(asyncio.to_thread(_launch.make, self.config, self.label))
             await self._greet()
         except BaseException as error:
             refusal = self._refusal(error)
@@ -113,6 +108,37 @@ class LocalMachine(Machine):
                 raise refusal from error
             raise
         self._state = MachineState.RUNNING
+
+    async def _make(self, thread: Coroutine[Any, Any, Record]) -> None:
+        making = asyncio.ensure_future(thread)
+        try:
+            self._adopt(await asyncio.shield(making))
+        except asyncio.CancelledError:
+            # It is not known before the thread has ended what there is to be undone.
+            with contextlib.suppress(MachineError, OSError):
+                self._adopt(await making)
+            raise
+
+    async def _revive(self, machine_id: str) -> bool:
+        """Start a machine again whose processes have ended; False when nothing of it is left."""
+        async with _revival.alone(machine_id) as record:
+            if record is None:
+                return False
+            self._adopt(record)
+            if await asyncio.to_thread(_processes.is_alive, record.first):
+                return True  # another process was faster
+            try:
+                await self._make(asyncio.to_thread(_revival.launch_again, self.config, record))
+                await self._greet()
+            except BaseException as error:
+                made, self._record = self._known(), None
+                self._disconnect()
+                refusal = _launch.refusal(made) if isinstance(error, MachineLostError) else error
+                await asyncio.shield(asyncio.to_thread(made.end))
+                if isinstance(refusal, MachineError | OSError):
+                    raise _revival.failure(record, refusal) from error
+                raise
+        return True
 
     async def _greet(self) -> None:
         channel, record = await self._connected(), self._known()
