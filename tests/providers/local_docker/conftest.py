@@ -15,6 +15,7 @@ import pytest
 
 from gitmachine import ExecRequest, ExecResult
 from gitmachine_local_docker import DockerConfig, DockerMachine
+from gitmachine_local_docker._gate import HostGate
 from support.docker import Engine
 
 PATIENCE_SECONDS = 90
@@ -56,6 +57,15 @@ class Making:
     async def sh(machine: DockerMachine, script: str, **fields: Any) -> ExecResult:
         """Run a script in a machine."""
         return await machine.execute(ExecRequest(shell=script, **{"timeout": PATIENCE_SECONDS, **fields}))
+
+    async def pause(self, container: str | None) -> None:
+        """Pause a container as somebody else would, but while no process of it is half started: engines hang in that.
+
+        A single command may have had more than one shell opened, of which it waits for one only.
+        """
+        assert container is not None
+        async with HostGate(container).shut(PATIENCE_SECONDS):
+            await asyncio.to_thread(self.engine.docker, "pause", container)
 
     @staticmethod
     async def eventually(condition: Callable[[], Any], what: str) -> Any:

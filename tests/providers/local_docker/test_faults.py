@@ -89,14 +89,14 @@ async def test_a_container_that_runs_out_of_memory_as_a_whole_says_so(making, do
 async def test_a_container_that_is_paused_by_somebody_else_goes_on_when_it_is_continued(making, docker):
     async with making.running(image=docker.busybox) as machine:
         await making.sh(machine, "true")
-        docker.docker("pause", machine.id)
+        await making.pause(machine.id)
         # The warm shell stands still with the container; a command by an exec of its own is refused.
         with pytest.raises(InvalidStateError, match=r"paused by somebody else.*docker unpause"):
             await asyncio.wait_for(machine.spawn(ExecRequest(argv=["cat"], open_stdin=True)), 60)
         command = asyncio.ensure_future(making.sh(machine, "echo on"))
         docker.docker("unpause", machine.id)
         assert (await asyncio.wait_for(command, 60)).stdout == "on\n"
-        docker.docker("pause", machine.id)
+        await making.pause(machine.id)
         await machine.pause()
         docker.docker("unpause", machine.id)
         await machine.resume()
@@ -107,7 +107,7 @@ async def test_a_container_that_is_paused_by_somebody_else_goes_on_when_it_is_co
 async def test_a_paused_container_of_somebody_else_is_stopped(making, docker):
     async with making.running(image=docker.busybox) as machine:
         await making.sh(machine, "true")
-        docker.docker("pause", machine.id)
+        await making.pause(machine.id)
 
 
 @pytest.mark.requires("docker")

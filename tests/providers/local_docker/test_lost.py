@@ -17,7 +17,6 @@ from gitmachine.state.journal import Journal
 from gitmachine.state.places import Places
 from gitmachine.upkeep import collect_garbage, rescues
 from gitmachine_local_docker import connect
-from gitmachine_local_docker._gate import HostGate
 from support.repos import git, make_remote, show
 
 pytestmark = pytest.mark.requires("docker")
@@ -59,12 +58,6 @@ async def worked(gm):
     await gm.write_file("kept.txt", "kept")
     await gm.checkpoint()
     await gm.write_file("new.txt", "work")
-
-
-async def pause(docker, container):
-    """Pause a container as somebody else would, but while no process of it is half started: engines hang in that."""
-    async with HostGate(container).shut(60):
-        docker.docker("pause", container)
 
 
 @pytest.mark.parametrize("noticed", [True, False], ids=["noticed", "unnoticed"])
@@ -238,10 +231,10 @@ async def test_a_container_of_somebody_else_that_has_ended_is_not_started(making
         docker.docker("rm", "--force", name)
 
 
-async def test_a_container_that_somebody_else_paused_is_stopped_with_its_work(session, docker, remote):
+async def test_a_container_that_somebody_else_paused_is_stopped_with_its_work(session, making, docker, remote):
     gm = session()
     await worked(gm)
-    await pause(docker, gm.machine.id)
+    await making.pause(gm.machine.id)
     async with asyncio.timeout(120):  # in what is frozen a git command would take ten minutes
         receipt = await gm.stop()
     assert receipt is not None
@@ -250,20 +243,20 @@ async def test_a_container_that_somebody_else_paused_is_stopped_with_its_work(se
     assert docker.containers() == []
 
 
-async def test_a_container_that_somebody_else_paused_is_resumed(session, docker):
+async def test_a_container_that_somebody_else_paused_is_resumed(session, making, docker):
     gm = session()
     await worked(gm)
-    await pause(docker, gm.machine.id)
+    await making.pause(gm.machine.id)
     async with asyncio.timeout(120):
         await gm.resume()
         assert (await gm.run("cat new.txt")).stdout == "work"
     await gm.stop()
 
 
-async def test_a_container_that_somebody_else_paused_is_paused_with_its_work_on_this_host(session, docker):
+async def test_a_container_that_somebody_else_paused_is_paused_with_its_work_on_this_host(session, making, docker):
     gm = session()
     await worked(gm)
-    await pause(docker, gm.machine.id)
+    await making.pause(gm.machine.id)
     async with asyncio.timeout(120):
         await gm.pause()
     assert (gm.state, await state()) == (MachineState.PAUSED, "paused")
@@ -279,7 +272,7 @@ async def test_a_container_that_somebody_else_paused_is_paused_with_its_work_on_
 async def test_a_machine_says_whether_somebody_else_has_paused_or_continued_it(making, docker):
     async with making.running(image=docker.busybox) as machine:
         await making.sh(machine, "true")
-        await pause(docker, machine.id)
+        await making.pause(machine.id)
         await machine.refresh()
         assert machine.state is MachineState.PAUSED
         docker.docker("unpause", machine.id)
