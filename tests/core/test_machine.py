@@ -40,6 +40,21 @@ async def test_execute_comes_with_spawn(tmp_path):
     assert (result.stdout, result.exit_code) == ("in", 5)
 
 
+async def test_a_process_that_was_waited_for_is_not_killed_once_more_in_whoever_has_its_number_now(tmp_path):
+    machine = StreamMachine(tmp_path)
+    await machine.start()
+    try:
+        ended = await machine.spawn(ExecRequest(argv=["true"]))
+        stranger = await machine.spawn(ExecRequest(shell="read -r line; exit 7", open_stdin=True))
+        await ended.wait()
+        ended._child.pid = int(stranger.id)  # as when numbers have gone round
+        await ended.kill()
+        await stranger.stdin.close()
+        assert await stranger.wait() == 7
+    finally:
+        await machine.stop()
+
+
 async def test_letting_go_is_harmless():
     await FilesMachine().close()
 

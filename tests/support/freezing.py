@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 from pathlib import Path
 
@@ -72,8 +71,7 @@ class FreezingMachine(StreamMachine):
 
     def _signal(self, number: int) -> None:
         for process in self.live:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(int(process.id), number)
+            process.signal(number)
 
     async def spawn(self, request: ExecRequest) -> Process:
         await self._called("spawn")

@@ -6,6 +6,7 @@ They isolate nothing. `FilesMachine` is the custom machine of about 40 lines tha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -155,10 +156,19 @@ class LocalProcess(Process):
         return code if code >= 0 else 128 - code
 
     async def kill(self) -> None:
-        try:
-            os.killpg(self._child.pid, signal.SIGKILL)
-        except ProcessLookupError:
+        self.signal(signal.SIGKILL)
+
+    def signal(self, number: int) -> None:
+        """Signal it and what it left behind in its group; never those that have its number after it.
+
+        Numbers go round within a minute where much is tested. One is not given out again while a group bears it, so
+        whoever has the number of a child that was waited for is a stranger, and then nothing is left of its group.
+        """
+        pid = self._child.pid
+        if self._child.returncode is not None and Path(f"/proc/{pid}").exists():
             return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, number)
 
     async def end(self) -> None:
         """Kill it and let go of its pipes, read or not."""
