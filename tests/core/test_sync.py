@@ -333,7 +333,10 @@ def test_output_comes_on_one_thread_in_order_while_the_command_runs(arguments, m
     with GitMachine(machine, **arguments) as gm:
         # The command goes on only when its first line was seen.
         script = f"echo first; while [ ! -e '{seen}' ]; do sleep 0.01; done; seq 2 3000; echo err >&2"
-        gm.run(script, on_stdout=read, on_stderr=read, on_stdout_bytes=read, on_exit=exits.append, timeout=SECONDS)
+        callbacks = {"on_stdout": read, "on_stderr": read, "on_stdout_bytes": read, "on_exit": exits.append}
+        result = gm.run(script, timeout=3 * SECONDS, **callbacks)
+    # First what became of the command: one that somebody killed has printed nothing, and lost nothing.
+    assert (result.exit_code, result.stderr, result.stdout.count("\n")) == (0, "err\n", 3000)
     text = [piece for piece in pieces if isinstance(piece, str)]
     assert "".join(text).replace("err\n", "") == "first\n" + "".join(f"{n}\n" for n in range(2, 3001))
     assert b"".join(piece for piece in pieces if isinstance(piece, bytes)).count(b"\n") == 3000
