@@ -134,7 +134,7 @@ LATE = rf"^plugin 'a' .* in {{}}: it did not end within {SECONDS} s; hook_timeou
 async def test_who_is_to_decide_and_does_not_is_an_error_that_names_plugin_hook_and_deadline(hanging):
     calls = dispatcher(hanging, Answers())
     with pytest.raises(HookError, match=LATE.format("gitmachine_commit_message")) as caught:
-        await calls.decide("gitmachine_commit_message", changes=Changes(), reason="stop")
+        await calls.decide("gitmachine_commit_message", str, changes=Changes(), reason="stop")
     assert (caught.value.plugin, caught.value.hook) == ("a", "gitmachine_commit_message")
 
 
@@ -201,7 +201,7 @@ async def test_without_a_limit_whoever_is_asked_may_think_it_over():
             return "asynchronous"
 
     calls = dispatcher(Slow(), hook_timeout=None)
-    assert await calls.decide("gitmachine_commit_message", changes=Changes(), reason="stop") == "blocking"
+    assert await calls.decide("gitmachine_commit_message", str, changes=Changes(), reason="stop") == "blocking"
     assert [one.value for one in await calls.step("gitmachine_setup", gm=None)] == ["asynchronous"]
 
 

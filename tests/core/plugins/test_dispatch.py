@@ -13,7 +13,7 @@ import threading
 import attrs
 import pytest
 
-from gitmachine import CommitRejected, ExecRequest, HookError, ProviderSpec, hookimpl
+from gitmachine import CommitRejected, ExecRequest, GitCredential, HookError, ProviderSpec, hookimpl
 from gitmachine.events import MachineLost
 from gitmachine.git.model import Changes
 from gitmachine.plugins import dispatch
@@ -99,19 +99,27 @@ async def test_decide_takes_the_first_answer_that_is_not_none(kind):
     calls = dispatcher(
         kind(lambda r: asked.append("a")), kind(lambda r: asked.append("b") or "B"), kind(lambda r: asked.append("c"))
     )
-    assert await calls.decide(HOOK, **ARGUMENTS) == "B"
+    assert await calls.decide(HOOK, object, **ARGUMENTS) == "B"
     assert asked == ["a", "b"]
 
 
 @KINDS
 async def test_decide_is_none_when_all_pass_or_there_is_no_plugin(kind):
-    assert await dispatcher(kind(lambda r: None)).decide(HOOK, **ARGUMENTS) is None
-    assert await dispatcher().decide(HOOK, **ARGUMENTS) is None
+    assert await dispatcher(kind(lambda r: None)).decide(HOOK, object, **ARGUMENTS) is None
+    assert await dispatcher().decide(HOOK, object, **ARGUMENTS) is None
 
 
 @KINDS
 async def test_an_answer_that_is_false_but_not_none_decides(kind):
-    assert await dispatcher(kind(lambda r: ""), kind(lambda r: "late")).decide(HOOK, **ARGUMENTS) == ""
+    assert await dispatcher(kind(lambda r: ""), kind(lambda r: "late")).decide(HOOK, object, **ARGUMENTS) == ""
+
+
+@KINDS
+async def test_an_answer_of_another_type_is_the_plugins_error_and_is_not_shown(kind):
+    calls = dispatcher(kind(lambda r: None), kind(lambda r: "a secret"))
+    with pytest.raises(HookError, match=r"plugin 'b' .*: TypeError: expected GitCredential or None, not str") as caught:
+        await calls.decide(HOOK, GitCredential, **ARGUMENTS)
+    assert "a secret" not in str(caught.value)
 
 
 @KINDS
@@ -119,7 +127,7 @@ async def test_an_answer_that_is_false_but_not_none_decides(kind):
 async def test_decide_raises_an_error_that_names_plugin_and_hook(kind, bad):
     calls = dispatcher(kind(lambda r: None), kind(bad), kind(lambda r: "late"))
     with pytest.raises(HookError, match=r"plugin 'b' .*failed in gitmachine_commit_message: \w+: ") as caught:
-        await calls.decide(HOOK, **ARGUMENTS)
+        await calls.decide(HOOK, object, **ARGUMENTS)
     assert (caught.value.plugin, caught.value.hook) == ("b", HOOK)
     assert isinstance(caught.value.__cause__, ValueError | SystemExit)
 
@@ -128,7 +136,7 @@ async def test_an_awaitable_that_a_plain_function_returns_is_awaited():
     async def later(reason):
         return f"later {reason}"
 
-    assert await dispatcher(Sync(later)).decide(HOOK, **ARGUMENTS) == "later stop"
+    assert await dispatcher(Sync(later)).decide(HOOK, object, **ARGUMENTS) == "later stop"
 
 
 @KINDS
@@ -239,7 +247,7 @@ async def test_failures_are_redacted_and_bounded(caplog):
     assert "hunter2" not in calls.hook_failures[0].traceback
     assert "hunter2" not in caplog.text
     with pytest.raises(HookError) as caught:
-        await calls.decide(HOOK, **ARGUMENTS)
+        await calls.decide(HOOK, object, **ARGUMENTS)
     assert "hunter2" not in str(caught.value)
 
 
@@ -259,7 +267,7 @@ async def test_plain_functions_run_on_threads_of_their_own_and_coroutines_on_the
 async def test_context_variables_reach_a_plain_function():
     variable = contextvars.ContextVar("variable", default="unset")
     variable.set("set")
-    assert await dispatcher(Sync(lambda r: variable.get())).decide(HOOK, **ARGUMENTS) == "set"
+    assert await dispatcher(Sync(lambda r: variable.get())).decide(HOOK, object, **ARGUMENTS) == "set"
 
 
 async def test_the_caller_can_say_how_plain_functions_run():
@@ -267,7 +275,7 @@ async def test_the_caller_can_say_how_plain_functions_run():
         return call()
 
     calls = dispatcher(Sync(lambda r: threading.current_thread()), run_sync=inline)
-    assert await calls.decide(HOOK, **ARGUMENTS) is threading.current_thread()
+    assert await calls.decide(HOOK, object, **ARGUMENTS) is threading.current_thread()
 
 
 async def test_an_implementation_takes_any_subset_of_the_arguments_also_with_defaults():
@@ -307,7 +315,7 @@ async def test_plugins_are_loaded_off_the_loop_at_the_first_call(site):
             return thread
     """
     site.install("late", {"late": "late"}, modules={"late": source})
-    thread = await Dispatcher(site.host()).decide(HOOK, **ARGUMENTS)
+    thread = await Dispatcher(site.host()).decide(HOOK, object, **ARGUMENTS)
     assert thread is not threading.current_thread()
 
 
@@ -319,11 +327,11 @@ async def test_more_nested_callbacks_than_cores_do_not_starve():
     def descend(depth):
         if depth == "1":
             return "bottom"
-        nested = calls.decide(HOOK, changes=Changes(), reason=str(int(depth) - 1))
+        nested = calls.decide(HOOK, object, changes=Changes(), reason=str(int(depth) - 1))
         return asyncio.run_coroutine_threadsafe(nested, loop).result(60)
 
     host.register(Sync(descend), "nested")
-    many = [calls.decide(HOOK, changes=Changes(), reason="10") for _ in range(4)]
+    many = [calls.decide(HOOK, object, changes=Changes(), reason="10") for _ in range(4)]
     assert await asyncio.wait_for(asyncio.gather(*many), 90) == ["bottom"] * 4
 
 

@@ -109,7 +109,7 @@ async def test_the_sample_plugin_is_told_of_each_event(recorder, hook):
 
 async def test_the_sample_plugin_supplies_credentials(recorder):
     calls = Dispatcher(recorder.host)
-    answer = await calls.decide("gitmachine_git_credentials", repository="https://r", operation="write")
+    answer = await calls.decide("gitmachine_git_credentials", GitCredential, repository="https://r", operation="write")
     assert answer == GitCredential("ada", "recorder's secret")
     assert recorder.calls[0][1] == {"repository": "https://r", "operation": "write"}
 
@@ -117,7 +117,7 @@ async def test_the_sample_plugin_supplies_credentials(recorder):
 async def test_the_sample_plugin_words_commits(recorder):
     changes = Changes(files=(Change("A", "a"),))
     calls = Dispatcher(recorder.host)
-    assert await calls.decide("gitmachine_commit_message", changes=changes, reason="stop") == "recorder's message"
+    assert await calls.decide("gitmachine_commit_message", str, changes=changes, reason="stop") == "recorder's message"
     assert recorder.calls[0][1] == {"changes": changes, "reason": "stop"}
 
 

@@ -28,7 +28,7 @@ import time
 import traceback
 from collections import deque
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
@@ -52,6 +52,8 @@ OBSERVE_SECONDS = 600.0
 
 LOAD_SECONDS = 30.0
 """How long a coroutine may take that is called while plugins are loaded."""
+
+_T = TypeVar("_T")
 
 _log = logging.getLogger("gitmachine.plugins")
 
@@ -135,19 +137,28 @@ class Dispatcher:
                     answers.append(Answer(implementation.plugin, value))
         return answers
 
-    async def decide(self, hook: str, /, **values: Any) -> Any:
+    async def decide(self, hook: str, wanted: type[_T], /, **values: Any) -> _T | None:
         """Return the first answer that is not None, or None.
 
+        Args:
+            hook: the hook's name.
+            wanted: what an answer has to be.
+            values: the hook's arguments.
+
         Raises:
-            HookError: an implementation raised, or was late, before one answered.
+            HookError: an implementation raised, was late, or answered with something else, before one answered.
         """
         for implementation in await self._implementations(hook):
             try:
                 value = await self._call(hook, implementation, values)
             except (Exception, SystemExit) as error:
                 raise self._hook_error(implementation, hook, error) from error
-            if value is not None:
-                return value
+            if value is None:
+                continue
+            if not isinstance(value, wanted):  # what it is stays out of the message: it may be a credential
+                problem = TypeError(f"expected {wanted.__name__} or None, not {type(value).__name__}")
+                raise self._hook_error(implementation, hook, problem)
+            return value
         return None
 
     async def step(

@@ -50,7 +50,7 @@ async def commit(
             if not changes and changes.in_progress is None:
                 return None
         if message is None:
-            answer = await ctx.dispatcher.decide("gitmachine_commit_message", changes=changes, reason=reason)
+            answer = await ctx.dispatcher.decide("gitmachine_commit_message", str, changes=changes, reason=reason)
             message = answer or DEFAULT_MESSAGES[reason]
     outcome = await ctx.workspace.commit(message, auto=auto, withhold=[file.path for file in withheld])
     if outcome is None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from gitmachine.errors import GitError, InvalidStateError, MachineLostError, StateError
 from gitmachine.events import CommandFinished, CommandStarted, Event, MachineLost
 from gitmachine.git.credentials import credential_source
+from gitmachine.git.model import GitCredential
 from gitmachine.git.redaction import Redactor
 from gitmachine.git.transport import Transport, TransportSetup, make_transport
 from gitmachine.git.workspace import Workspace
@@ -26,8 +27,8 @@ from gitmachine.steps.views import Views
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from gitmachine.git.model import GitCredential, Survey
     from gitmachine.git.model import Operation as Purpose
+    from gitmachine.git.model import Survey
     from gitmachine.outcomes import LogEntry, Receipt, Withheld
     from gitmachine.plugins.host import PluginHost
     from gitmachine.session import AsyncGitMachine
@@ -200,10 +201,12 @@ class Context(Recording):
                 self.redactor.add(value)
 
     async def _ask_plugins(self, purpose: Purpose) -> GitCredential | None:
-        credential: GitCredential | None = await self.dispatcher.decide(
-            "gitmachine_git_credentials", repository=self.setup.repository.display, operation=str(purpose)
+        return await self.dispatcher.decide(
+            "gitmachine_git_credentials",
+            GitCredential,
+            repository=self.setup.repository.display,
+            operation=str(purpose),
         )
-        return credential
 
     # -- events --------------------------------------------------------------------------------------------------
 

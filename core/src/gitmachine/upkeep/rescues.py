@@ -16,7 +16,7 @@ from gitmachine.git import rescue as bundles
 from gitmachine.git.credentials import credential_source
 from gitmachine.git.host import GitCall
 from gitmachine.git.mirror import make_bare
-from gitmachine.git.model import Change, Commit, GitOptions
+from gitmachine.git.model import Change, Commit, GitCredential, GitOptions
 from gitmachine.git.names import check_branch, check_repository
 from gitmachine.git.parsing import parse_fields, parse_log, parse_names
 from gitmachine.git.redaction import Redactor
@@ -31,7 +31,7 @@ from gitmachine.upkeep.plain import as_plain
 
 if TYPE_CHECKING:
     from gitmachine.git.credentials import CredentialSource
-    from gitmachine.git.model import GitCredential, Operation
+    from gitmachine.git.model import Operation
     from gitmachine.git.names import RepositoryUrl
     from gitmachine.outcomes import Kept, PushResult, Rescue
     from gitmachine.plugins.host import PluginHost
@@ -366,9 +366,8 @@ def _plugins(url: RepositoryUrl, plugins: PluginHost | None, redactor: Redactor)
         from gitmachine.plugins.dispatch import Dispatcher
 
         dispatcher = Dispatcher(plugins or default_host(), redact=redactor.redact)
-        credential: GitCredential | None = await dispatcher.decide(
-            "gitmachine_git_credentials", repository=url.display, operation=str(operation)
+        return await dispatcher.decide(
+            "gitmachine_git_credentials", GitCredential, repository=url.display, operation=str(operation)
         )
-        return credential
 
     return ask
