@@ -227,7 +227,7 @@ async def test_a_shell_whose_waiting_process_was_killed_is_replaced(rig):
 
 @pytest.mark.parametrize("name", ["dash", "bash", "busybox", "nobody-dash"])
 async def test_a_command_for_a_process_that_was_just_killed_runs_once_or_not_at_all(make_rig, name):
-    # One shell at most: in a second one, which haste opens, the process would be killed as well, before a later command.
+    # One shell at most: in a second one, which haste opens, the process would be killed before a later command.
     rig = make_rig(name, limit=1)
     for number in range(10):
         await rig.sh("true")

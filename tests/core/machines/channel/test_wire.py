@@ -58,11 +58,11 @@ def test_a_quoted_string_is_the_same_as_bytes():
     assert quote_text("it's").encode() == quote("it's")
 
 
-def test_an_order_is_one_compound_command_and_one_line():
+def test_an_order_is_one_compound_command_and_one_line_behind_an_empty_one():
     text = order(ExecRequest(shell="echo x")).text
-    assert text.startswith(b"if ")
+    assert text.startswith(b"\nif ")
     assert text.endswith(b"; fi\n")
-    assert text.count(b"\n") == 1
+    assert text.count(b"\n") == 2
 
 
 def test_simple_variables_are_exported_and_others_go_through_env():
@@ -120,7 +120,7 @@ def test_neither_token_nor_input_are_shown_by_a_repr():
 
 
 def test_a_script_of_ours_runs_in_the_waiting_shell_itself():
-    assert script_order(TURN, "kill -9 1").text == b'if [ "$1" = 7 ]; then {\nkill -9 1\n}; exit $?; fi\n'
+    assert script_order(TURN, "kill -9 1").text == b'\nif [ "$1" = 7 ]; then {\nkill -9 1\n}; exit $?; fi\n'
 
 
 @pytest.mark.parametrize("shell", SHELLS)

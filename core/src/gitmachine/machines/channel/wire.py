@@ -58,8 +58,11 @@ def script_order(turn: Turn, script: str) -> Order:
 
 
 def _ordered(turn: Turn, text: bytes) -> bytes:
-    """Return what nobody does but the process that waits in this turn; it exits behind it."""
-    return b'if [ "$1" = %d ]; then %s; exit $?; fi\n' % (turn.number, text)
+    """Return what nobody does but the process that waits in this turn; it exits behind it.
+
+    The empty line is for one that is killed while it waits: bash reads byte by byte, and takes one with it.
+    """
+    return b'\nif [ "$1" = %d ]; then %s; exit $?; fi\n' % (turn.number, text)
 
 
 def command_order(
