@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable
@@ -54,13 +55,32 @@ def test_without_automatic_commits_a_stop_is_refused_until_the_work_is_published
     assert show(remote, "feat:x") == "x"
 
 
+def kill_machines(home: Path) -> None:
+    for pid in processes_under(home):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.requires("sandbox", "linux")
+def test_a_machine_that_was_killed_is_started_again_and_its_work_published(
+    inside: Run, home: Any, remote: Path
+) -> None:
+    start(inside, remote)
+    assert inside("exec", "a", "--", "sh", "-c", "echo work > new.txt").returncode == 0
+    kill_machines(home.path)
+    told = inside("status", "a")
+    assert (told.returncode, told.stderr.count("was started again: its files are there")) == (0, 1)
+    assert "new.txt" in told.stdout
+    assert inside("stop", "a").returncode == 0
+    assert show(remote, "feat:new.txt") == "work"
+
+
 @pytest.mark.requires("sandbox", "linux")
 @pytest.mark.parametrize("verb", ["status", "stop"])
 def test_a_machine_that_died_is_4_and_its_name_is_free_again(inside: Run, home: Any, remote: Path, verb: str) -> None:
     start(inside, remote)
-    for pid in processes_under(home.path):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    kill_machines(home.path)
+    shutil.rmtree(home.path / "state" / "local")
     done = inside(verb, "a")
     assert (done.returncode, "Traceback" in done.stderr) == (4, False)
     assert inside("ls").stdout == ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import logging
 import os
 import time
 from typing import TYPE_CHECKING
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from gitmachine_local._records import Record
     from gitmachine_local.config import LocalConfig
 
-__all__ = ["alone", "failure", "launch_again"]
+__all__ = ["alone", "failure", "launch_again", "tell"]
+
+_log = logging.getLogger("gitmachine.recovery")
 
 LOCK_SECONDS = 60.0
 """How long another process may take to start the machine again."""
@@ -79,6 +82,14 @@ def launch_again(config: LocalConfig, record: Record) -> Record:
     record.socket.unlink(missing_ok=True)
     as_before = attrs.evolve(config, isolation=record.isolation, network=record.network)
     return _launch.launch(as_before, attrs.evolve(record, first=None, monitor=None))
+
+
+def tell(record: Record) -> None:
+    """Say that a machine is another one than it was."""
+    what = "its files are there, what ran in it is not"
+    _log.warning(
+        "the local machine %s had ended, by itself or with its host, and was started again: %s", record.id, what
+    )
 
 
 def failure(record: Record, error: Exception) -> MachineError:

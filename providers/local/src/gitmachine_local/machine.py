@@ -138,6 +138,7 @@ class LocalMachine(Machine):
                 if isinstance(refusal, MachineError | OSError):
                     raise _revival.failure(record, refusal) from error
                 raise
+        _revival.tell(record)
         return True
 
     async def _greet(self) -> None:
