@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -124,10 +125,8 @@ def test_a_second_ctrl_c_leaves_at_once_and_the_machine_is_on_record(
     assert git("-C", slow_remote, "branch", "--format=%(refname)") == "refs/heads/main"
 
 
-def test_a_machine_that_dies_is_125_and_says_what_this_host_has(
-    start: Callable[..., Started], home: Any, remote: Path
-) -> None:
-    run = start("-r", str(remote), "-s", "feat", "--json", "--stream", "--", "sh", "-c", WORK)
+def kill_machine(run: Started) -> None:
+    """Kill the machine of a run, in which a command is at work."""
     run.until(lambda: "started" in run.stderr().splitlines())
     run.until(lambda: len(processes()) == 2)
     machine = machine_of(processes()[0])
@@ -135,6 +134,28 @@ def test_a_machine_that_dies_is_125_and_says_what_this_host_has(
     for pid in reversed(machine):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+def test_a_machine_that_is_killed_is_125_and_its_work_is_published(
+    start: Callable[..., Started], home: Any, remote: Path
+) -> None:
+    run = start("-r", str(remote), "-s", "feat", "--json", "--stream", "--", "sh", "-c", WORK)
+    kill_machine(run)
+    code, _last = run.end()
+    found = json.loads(run.rest)
+    assert (code, found["exit_code"], found["status"], found["pushed"]) == (125, None, 125, True)
+    assert "was started again: its files are there" in run.stderr()
+    assert git("-C", remote, "show", "feat:x") == "x"
+    assert home.machines() == []
+
+
+def test_a_machine_that_is_gone_is_125_and_says_what_this_host_has(
+    start: Callable[..., Started], home: Any, remote: Path
+) -> None:
+    run = start("-r", str(remote), "-s", "feat", "--json", "--stream", "--", "sh", "-c", WORK)
+    run.until(lambda: "started" in run.stderr().splitlines())
+    shutil.rmtree(home.path / "state" / "local")
+    kill_machine(run)
     code, last = run.end()
     assert code == 125
     assert last.startswith("gitmachine: ")

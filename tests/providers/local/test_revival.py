@@ -142,3 +142,24 @@ async def test_what_is_in_a_sandbox_that_died_with_its_client_is_published_when_
     assert found.ok, found.done
     assert show(remote, "feature:new.txt") == "work"
     assert helpers.leftovers(record) == []
+
+
+async def test_a_machine_that_ends_while_it_is_connected_to_is_started_again(isolation, monkeypatch, helpers):
+    config = LocalConfig(isolation=isolation)
+    machine = LocalMachine(config)
+    await machine.start()
+    await machine.write_file("work", b"precious")
+    record, connected, ended = machine._record, LocalMachine._connected, []
+
+    async def ending(self):
+        if not ended:
+            ended.append(os.kill(record.first[0], signal.SIGKILL))
+            raise MachineLostError("it closed the connection")
+        return await connected(self)
+
+    monkeypatch.setattr(LocalMachine, "_connected", ending)
+    again = await LocalMachine.connect(record.id, config)
+    assert await again.read_file("work") == b"precious"
+    await machine.close()
+    await again.stop()
+    assert helpers.leftovers(record) == []

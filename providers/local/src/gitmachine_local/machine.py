@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["LocalMachine", "connect"]
 
 MAX_LISTING_BYTES = 256 << 20
+ENDING_SECONDS = 10.0
+"""How long a first process that no longer listens may take to be gone."""
 
 
 class LocalMachine(Machine):
@@ -65,19 +67,26 @@ class LocalMachine(Machine):
             await asyncio.to_thread(_records.sweep)  # who began to remove it may have died at that
             record = None
         machine = cls(config)
-        if record is not None and await asyncio.to_thread(_processes.is_alive, record.first):
-            machine._adopt(record)
-        elif record is None or not await machine._revive(record.id):
-            raise MachineLostError(
-                f"there is no local machine {machine_id!r}",
-                machine_id=machine_id,
-                provider=PROVIDER,
-                operation="connect",
-            )
-        channel = await machine._connected()
-        paused = await channel.call("hello")
-        machine._state = MachineState.PAUSED if paused else MachineState.RUNNING
-        return machine
+        if record is not None and (await machine._join(record) or await machine._revive(record.id)):
+            return machine
+        raise MachineLostError(
+            f"there is no local machine {machine_id!r}", machine_id=machine_id, provider=PROVIDER, operation="connect"
+        )
+
+    async def _join(self, record: Record) -> bool:
+        """Take over a machine; False when its processes have ended, be it just now."""
+        if not await asyncio.to_thread(_processes.is_alive, record.first):
+            return False
+        self._adopt(record)
+        try:
+            paused = await (await self._connected()).call("hello")
+        except MachineLostError:
+            self._disconnect()
+            with machine_errors(record.id, "connect"):
+                await asyncio.to_thread(_processes.wait_end, record.first, timeout_seconds=ENDING_SECONDS)
+            return False
+        self._state = MachineState.PAUSED if paused else MachineState.RUNNING
+        return True
 
     @property
     def id(self) -> str | None:
@@ -124,9 +133,9 @@ class LocalMachine(Machine):
         async with _revival.alone(machine_id) as record:
             if record is None:
                 return False
-            self._adopt(record)
-            if await asyncio.to_thread(_processes.is_alive, record.first):
+            if await self._join(record):
                 return True  # another process was faster
+            self._adopt(record)
             try:
                 await self._make(asyncio.to_thread(_revival.launch_again, self.config, record))
                 await self._greet()
@@ -138,6 +147,7 @@ class LocalMachine(Machine):
                 if isinstance(refusal, MachineError | OSError):
                     raise _revival.failure(record, refusal) from error
                 raise
+        self._state = MachineState.RUNNING
         _revival.tell(record)
         return True
 
