@@ -22,6 +22,11 @@ from support.repos import git, make_remote, show
 pytestmark = pytest.mark.requires("docker")
 
 
+async def collected_machines():
+    """Collect garbage; what else is found on the engine may be of tests that run beside this one."""
+    return [found for found in await collect_garbage() if found.kind == "machine"]
+
+
 @pytest.fixture
 def remote(tmp_path):
     return make_remote(tmp_path / "remote.git", commits=3)
@@ -131,7 +136,7 @@ async def test_a_lost_machine_whose_client_dies_is_collected_with_its_work(sessi
     async with await Journal.aopen(Places.default()) as journal:
         (record,) = await journal.machines()
         await journal.update_machine(record.key, owner_pid=dead.pid, owner_start="0")
-    (collected,) = await collect_garbage()
+    (collected,) = await collected_machines()
     assert collected.ok, collected
     assert show(remote, "feature:new.txt") == "work"
     assert docker.containers() == []

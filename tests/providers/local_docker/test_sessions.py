@@ -25,6 +25,12 @@ from support.repos import git, make_remote, show, tip
 
 pytestmark = pytest.mark.requires("docker")
 
+
+async def collected_machines():
+    """Collect garbage; what else is found on the engine may be of tests that run beside this one."""
+    return [found for found in await collect_garbage() if found.kind == "machine"]
+
+
 MAKING = "gitmachine_local_docker._making:Making"
 ENGINE = "gitmachine_local_docker._engine:Engine"
 PUSHED = "gitmachine.git.remote:Remote.push"
@@ -124,7 +130,7 @@ async def test_a_client_that_is_killed_between_push_and_removal_leaves_a_machine
     assert show(remote, "feature:new.txt") == "work"
     assert len(docker.containers()) == 1
     await recover_all()
-    collected = await collect_garbage()
+    collected = await collected_machines()
     assert all(item.ok for item in collected)
     assert docker.containers() == []
 
@@ -137,7 +143,7 @@ async def test_a_container_that_is_killed_after_its_client_is_started_again_and_
 ):
     await asyncio.to_thread(crash, {**plan, "steps": STEPS})
     docker.docker("kill", *docker.containers())
-    (collected,) = await collect_garbage()
+    (collected,) = await collected_machines()
     assert collected.ok, collected
     assert show(remote, "feature:new.txt") == "checkpointed"
     assert show(remote, "feature:later.txt") == "later"
@@ -147,7 +153,7 @@ async def test_a_container_that_is_killed_after_its_client_is_started_again_and_
 async def test_a_container_that_is_removed_after_its_client_leaves_what_was_checkpointed(plan, docker):
     await asyncio.to_thread(crash, {**plan, "steps": STEPS})
     docker.docker("rm", "--force", *docker.containers())
-    (collected,) = await collect_garbage()
+    (collected,) = await collected_machines()
     assert collected.ok, collected
     assert collected.rescue is not None
     assert collected.rescue.bundle is not None
